@@ -1,0 +1,3 @@
+package bucket
+
+const openNonblock = 0
