@@ -1,0 +1,46 @@
+package manifest
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+)
+
+// Card introduces a site to its peers: its name and its public keys. Cards are
+// exchanged by hand, and people compare their fingerprints.
+type Card struct {
+	Version    int       `json:"version"`
+	Name       string    `json:"name"`
+	Signing    VerifyKey `json:"signing"`
+	Recipients []string  `json:"recipients"` // age recipients; the first is the site's own, others are recovery keys
+	Created    Time      `json:"created"`
+	Davit      string    `json:"davit"` // version of the program that wrote the card
+}
+
+// cardDomain sets the card's key digest apart from every other SHA-256.
+const cardDomain = "davit card keys 1"
+
+// KeyDigest identifies the name and all keys of the card, and nothing that
+// changes when the card is written again. It is the SHA-256 of the domain tag,
+// the name, both signing keys and the recipients, each preceded by its length
+// as eight bytes, big-endian.
+func (c *Card) KeyDigest() Digest {
+	h := sha256.New()
+	put := func(b []byte) {
+		h.Write(binary.BigEndian.AppendUint64(nil, uint64(len(b))))
+		h.Write(b)
+	}
+	put([]byte(cardDomain))
+	put([]byte(c.Name))
+	put(c.Signing.Ed25519)
+	put(c.Signing.MLDSA65)
+	for _, r := range c.Recipients {
+		put([]byte(r))
+	}
+	return Digest(h.Sum(nil))
+}
+
+// Fingerprint is what two people compare: the first half of KeyDigest.
+func (c *Card) Fingerprint() Fingerprint {
+	d := c.KeyDigest()
+	return Fingerprint(d[:16])
+}

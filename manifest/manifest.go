@@ -1,0 +1,2 @@
+// Package manifest holds the signed documents that travel between sites.
+package manifest
