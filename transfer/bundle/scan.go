@@ -1,0 +1,242 @@
+package bundle
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"path"
+	"slices"
+
+	"davit/manifest"
+	"davit/store/bucket"
+)
+
+// Found is what lies on a medium.
+type Found struct {
+	Sets    []*Set        // sorted by sender, recipient, serial and bundle id
+	Damaged []DamagedFile // in the order of their names
+	Foreign int           // files whose names say that they are no volumes
+}
+
+// DamagedFile is a file named like a volume that belongs to no Set.
+type DamagedFile struct {
+	Name   string
+	Reason string
+	Err    error   // matches ErrDamaged or ErrVersion, or is what opening or reading failed with
+	Header *Header // nil when it could not be read
+}
+
+// Set is the volumes of one bundle on a medium.
+type Set struct {
+	Label
+	Volumes   int   // how many there should be
+	Payload   int64 // bytes of the whole payload
+	Documents int64 // bytes of the documents at its end
+	// Present maps the number of each volume that is there to the names of the
+	// files that hold it. Where there are several, the first is read.
+	Present map[int][]string
+
+	common common
+	medium bucket.Reader
+}
+
+// Scan looks through a medium. It opens only files named *.vNNofMM and reads
+// only the head and the end of each: a file that is still being copied, or
+// was cut off, is among Damaged. Verify reads the rest.
+//
+// Unreadable files do not fail the scan, they are reported; it fails when the
+// medium cannot be listed or ctx ends.
+func Scan(ctx context.Context, medium bucket.Reader) (*Found, error) {
+	found := &Found{}
+	groups := map[common]*Set{}
+	headers := map[string]Header{}
+	for info, err := range medium.List(ctx, "") {
+		if err != nil {
+			return nil, fmt.Errorf("list medium: %w", err)
+		}
+		if !looksLikeVolume(path.Base(info.Name)) {
+			found.Foreign++
+			continue
+		}
+		h, err := look(ctx, medium, info.Name)
+		if errors.Is(err, bucket.ErrNotExist) {
+			continue // taken away since it was listed
+		}
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		if err != nil {
+			found.damaged(info.Name, h, err)
+			continue
+		}
+		headers[info.Name] = *h
+		s := groups[h.common()]
+		if s == nil {
+			s = newSet(h.common(), medium)
+			groups[h.common()] = s
+		}
+		s.Present[h.Volume] = append(s.Present[h.Volume], info.Name)
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	found.sort(groups, headers)
+	return found, nil
+}
+
+func newSet(c common, medium bucket.Reader) *Set {
+	return &Set{
+		Label: c.Label, Volumes: c.Volumes, Payload: c.Payload, Documents: c.Documents,
+		Present: map[int][]string{}, common: c, medium: medium,
+	}
+}
+
+func (f *Found) damaged(name string, h *Header, err error) {
+	reason := err.Error()
+	var d *DamageError
+	if errors.As(err, &d) {
+		reason = d.Reason
+	}
+	f.Damaged = append(f.Damaged, DamagedFile{Name: name, Reason: reason, Err: err, Header: h})
+}
+
+// sort puts the sets into order. Of sets that carry one bundle id and
+// contradict each other the one with the fewest volumes missing stays, because
+// it is the likeliest to be of use; the files of the others are damaged.
+func (f *Found) sort(groups map[common]*Set, headers map[string]Header) {
+	for _, s := range groups {
+		f.Sets = append(f.Sets, s)
+	}
+	slices.SortFunc(f.Sets, func(a, b *Set) int {
+		return cmp.Or(
+			cmp.Compare(a.From, b.From), cmp.Compare(a.To, b.To), cmp.Compare(a.Serial, b.Serial),
+			cmp.Compare(a.Bundle.String(), b.Bundle.String()),
+			cmp.Compare(a.firstFile(), b.firstFile()))
+	})
+	best := map[manifest.BundleID]*Set{}
+	for _, s := range f.Sets {
+		if b := best[s.Bundle]; b == nil || s.lacks() < b.lacks() {
+			best[s.Bundle] = s
+		}
+	}
+	f.Sets = slices.DeleteFunc(f.Sets, func(s *Set) bool {
+		b := best[s.Bundle]
+		if s == b {
+			return false
+		}
+		for _, names := range s.Present {
+			for _, name := range names {
+				h := headers[name]
+				f.damaged(name, &h, &DamageError{File: name,
+					Reason: fmt.Sprintf("its header contradicts %s, a volume of the same bundle", b.firstFile())})
+			}
+		}
+		return true
+	})
+	slices.SortFunc(f.Damaged, func(a, b DamagedFile) int { return cmp.Compare(a.Name, b.Name) })
+}
+
+func (s *Set) lacks() int { return s.Volumes - len(s.Present) }
+
+// firstFile is the least name of the set's files.
+func (s *Set) firstFile() string {
+	first := ""
+	for _, names := range s.Present {
+		for _, name := range names {
+			if first == "" || name < first {
+				first = name
+			}
+		}
+	}
+	return first
+}
+
+// Missing lists the volumes that are not there, in order; nil when none.
+func (s *Set) Missing() []int {
+	var missing []int
+	for n := 1; n <= s.Volumes; n++ {
+		if len(s.Present[n]) == 0 {
+			missing = append(missing, n)
+		}
+	}
+	return missing
+}
+
+// Complete reports whether all volumes are there. It does not say that they
+// are whole: Verify does.
+func (s *Set) Complete() bool { return s.lacks() == 0 }
+
+// incomplete is nil for a complete set.
+func (s *Set) incomplete() error {
+	if s.Complete() {
+		return nil
+	}
+	return &IncompleteError{Label: s.Label, Volumes: s.Volumes, Missing: s.Missing()}
+}
+
+// look reads the head and the end of one file. The header comes back with an
+// error too where it could be read.
+func look(ctx context.Context, medium bucket.Reader, name string) (*Header, error) {
+	o, err := medium.Open(ctx, name)
+	if err != nil {
+		return nil, fmt.Errorf("open volume %s: %w", name, err)
+	}
+	defer o.Close()
+	_, h, err := readEnds(o, o.Size(), name)
+	return h, err
+}
+
+// readEnds reads the header block and the footer of a file and checks that
+// they belong together and fit its size.
+func readEnds(r io.ReaderAt, size int64, name string) ([]byte, *Header, error) {
+	if size < HeaderSize {
+		return nil, nil, &DamageError{File: name, Reason: fmt.Sprintf("it has only %d bytes, less than a header", size)}
+	}
+	block := make([]byte, HeaderSize)
+	if err := readFull(r, block, 0); err != nil {
+		return nil, nil, &DamageError{File: name, Reason: "its header cannot be read: " + err.Error(), Err: err}
+	}
+	h, err := parseHeader(block)
+	if errors.Is(err, ErrVersion) {
+		return nil, nil, fmt.Errorf("read volume: %w", err)
+	}
+	if err != nil {
+		return nil, nil, &DamageError{File: name, Reason: err.Error(), Err: err}
+	}
+	if want := fileSize(h.Length); size != want {
+		return block, &h, &DamageError{File: name, Reason: sizeText(size, want)}
+	}
+	end := make([]byte, footerSize)
+	if err := readFull(r, end, size-footerSize); err != nil {
+		return block, &h, &DamageError{File: name, Reason: "its end cannot be read: " + err.Error(), Err: err}
+	}
+	f, err := parseFooter(end)
+	if err == nil {
+		err = f.match(h, block)
+	}
+	if err != nil {
+		return block, &h, &DamageError{File: name, Reason: err.Error(), Err: err}
+	}
+	return block, &h, nil
+}
+
+func sizeText(have, want int64) string {
+	if have < want {
+		return fmt.Sprintf("it is cut off: %d of %d bytes are there", have, want)
+	}
+	return fmt.Sprintf("it has %d bytes too many", have-want)
+}
+
+// readFull reads exactly len(p) bytes.
+func readFull(r io.ReaderAt, p []byte, at int64) error {
+	n, err := r.ReadAt(p, at)
+	if n == len(p) {
+		return nil
+	}
+	if err == nil || err == io.EOF {
+		return io.ErrUnexpectedEOF
+	}
+	return err
+}
