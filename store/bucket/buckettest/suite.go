@@ -142,51 +142,6 @@ func testTaken(t *testing.T, b bucket.Bucket) {
 	wantNames(t, b, "", "a/taken")
 }
 
-// BadNames are names that every bucket must refuse.
-func BadNames() []string {
-	return []string{
-		"", ".", "..", "/", "/abs", "a/", "a//b", "../escape", "a/../b", "a/..", "./a", "a/./b",
-		".hidden", "a/.hidden", ".davit-tmp-x", `a\b`, `..\a`, "C:", "C:/x", "a:b", "a b", " a", "a ",
-		"a\x00b", "a\nb", "\x7f", "a\tb", "ä", "a\u202eb", "a\xffb", "*", "a?b", "a*", "$HOME", "~", "a~1", "%2e%2e",
-		"end.", "a./b", "nul", "CON", "com1.txt", "a/LPT9/b", "aux.tar.gz",
-		strings.Repeat("x", bucket.MaxElement+1),
-		strings.Repeat("abcdefg/", bucket.MaxName/8) + "h",
-	}
-}
-
-func testNames(t *testing.T, b bucket.Bucket) {
-	ctx := t.Context()
-	put(t, b, "good", []byte("x"))
-	for _, name := range BadNames() {
-		q := fmt.Sprintf("%.40q", name)
-		o, err := b.Open(ctx, name)
-		if err == nil {
-			o.Close()
-		}
-		wantErr(t, "Open "+q, err, bucket.ErrName)
-		_, err = b.Stat(ctx, name)
-		wantErr(t, "Stat "+q, err, bucket.ErrName)
-		wantErr(t, "Delete "+q, b.Delete(ctx, name), bucket.ErrName)
-		wantErr(t, "Put "+q, bucket.Put(ctx, b, name, nil), bucket.ErrName)
-		wantErr(t, "Move to "+q, bucket.Move(ctx, b, "good", name), bucket.ErrName)
-		wantErr(t, "Move from "+q, bucket.Move(ctx, b, name, "other"), bucket.ErrName)
-		wantErr(t, "Copy to "+q, bucket.Copy(ctx, b, name, b, "good"), bucket.ErrName)
-	}
-	w := write(t, b, []byte("kept"))
-	wantErr(t, "Commit", w.Commit(ctx, "../bad"), bucket.ErrName)
-	if err := w.Commit(ctx, "better"); err != nil {
-		t.Errorf("Commit after one with a bad name: %v", err)
-	}
-	for _, prefix := range []string{"/", "//", "..", "../", "a/../", ".", ".davit", "a//", `a\`, "a b", "a\x00", strings.Repeat("x", bucket.MaxElement+1), strings.Repeat("x/", 300)} {
-		got, err := names(ctx, b, prefix)
-		wantErr(t, fmt.Sprintf("List %.40q", prefix), err, bucket.ErrName)
-		if len(got) > 0 {
-			t.Errorf("List %.40q yields %q", prefix, got)
-		}
-	}
-	wantNames(t, b, "", "better", "good")
-}
-
 func testHidden(t *testing.T, b bucket.Bucket) {
 	w := write(t, b, random(100_000))
 	wantNames(t, b, "")
@@ -244,77 +199,6 @@ func testWriterEnds(t *testing.T, b bucket.Bucket) {
 	if got := get(t, b, "committed"); string(got) != "a" {
 		t.Errorf("got %q", got)
 	}
-}
-
-// tree is in the order of its bytes, which is not that of folder after folder.
-var tree = []string{
-	"0", "A/z", "B", "a-b/x", "a-c", "a.b", "a/b", "a/b-c", "a/c/d", "a/c/e", "a0", "ab/ab/ab", "ab/abc", "abc", "b-/x", "b/x", "z",
-}
-
-func testListOrder(t *testing.T, b bucket.Bucket) {
-	if !slices.IsSorted(tree) {
-		t.Fatal("the tree is out of order")
-	}
-	for _, i := range rand.New(rand.NewPCG(1, 2)).Perm(len(tree)) {
-		put(t, b, tree[i], []byte(tree[i]))
-	}
-	wantNames(t, b, "", tree...)
-}
-
-func testListPrefix(t *testing.T, b bucket.Bucket) {
-	for _, name := range tree {
-		put(t, b, name, nil)
-	}
-	for _, prefix := range []string{"", "a", "a/", "a-", "a/b", "a/c/", "a/c/d", "a/c/d/", "ab", "ab/", "ab/ab", "ab/ab/", "ab/ab/ab", "A", "A/", "b-", "z", "z/", "nothing", "no/thing", "a/nothing/here"} {
-		var want []string
-		for _, name := range tree {
-			if strings.HasPrefix(name, prefix) {
-				want = append(want, name)
-			}
-		}
-		wantNames(t, b, prefix, want...)
-	}
-}
-
-func testListStops(t *testing.T, b bucket.Bucket) {
-	for _, name := range tree {
-		put(t, b, name, nil)
-	}
-	seq := b.List(t.Context(), "")
-	for range 2 { // a sequence can be run again
-		var got []string
-		for info, err := range seq {
-			if err != nil {
-				t.Fatal(err)
-			}
-			if got = append(got, info.Name); len(got) == 9 { // in the middle of a/c/
-				break
-			}
-		}
-		if !slices.Equal(got, tree[:9]) {
-			t.Errorf("got %q", got)
-		}
-	}
-}
-
-func testListWhileDeleting(t *testing.T, b bucket.Bucket) {
-	for _, name := range tree {
-		put(t, b, name, nil)
-	}
-	var got []string
-	for info, err := range b.List(t.Context(), "") {
-		if err != nil {
-			t.Fatal(err)
-		}
-		got = append(got, info.Name)
-		if err := b.Delete(t.Context(), info.Name); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if !slices.Equal(got, tree) {
-		t.Errorf("listed while deleting: %q", got)
-	}
-	wantNames(t, b, "")
 }
 
 func testDelete(t *testing.T, b bucket.Bucket) {
