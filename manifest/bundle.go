@@ -1,6 +1,8 @@
 package manifest
 
 import (
+	"errors"
+
 	"davit/store/pack"
 )
 
@@ -63,7 +65,140 @@ type BundlePack struct {
 // BundleValue is a parameter value sealed to the recipient.
 type BundleValue struct {
 	Project     string `json:"project"`
-	Environment string `json:"environment"`
+	Environment string `json:"environment,omitempty"` // empty: every environment
 	Name        string `json:"name"`
 	Sealed      string `json:"sealed"`
+}
+
+// Bounds of a bundle document.
+const (
+	MaxBundleDocuments = 10_000
+	MaxBundleBases     = 10_000
+	MaxBundlePacks     = 100_000
+	MaxBundleValues    = 10_000
+)
+
+// PayloadType implements Document.
+func (b *Bundle) PayloadType() string { return PayloadBundle }
+
+// Validate implements Document.
+func (b *Bundle) Validate() error {
+	if err := at("bundle",
+		between(int64(b.Version), 1, 1),
+		at("id", present(b.ID)),
+		at("from", CheckSite(b.From)),
+		at("to", CheckSite(b.To)),
+		at("to", absent("the sender itself", b.From == b.To)),
+		at("fromKey", present(b.FromKey)),
+		at("toKey", present(b.ToKey)),
+		at("toKey", absent("the sender's own key", b.FromKey == b.ToKey)),
+		at("serial", chain(b.Serial, b.Previous)),
+		at("created", b.Created.Validate()),
+		at("kind", oneOf(b.Kind, KindReleases, KindResults)),
+		at("mode", oneOf(b.Mode, ModeSealed)),
+		checkDocuments(b.Documents),
+		checkBases(b.Base),
+		b.checkPacks(),
+		b.checkValues(),
+	); err != nil {
+		return err
+	}
+	if len(b.Documents) == 0 && len(b.Packs) == 0 {
+		return errors.New("bundle: carries nothing")
+	}
+	if b.Kind == KindResults {
+		// What a peer may send is granted by kind, so the kind must say the truth.
+		if err := at("bundle of results",
+			absent("base", len(b.Base) > 0),
+			absent("values", len(b.Values) > 0),
+		); err != nil {
+			return err
+		}
+		for i, d := range b.Documents {
+			if err := item("bundle of results: document", i, d.Kind, absent("a release", d.Kind == DocumentRelease)); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func checkDocuments(documents []BundleDocument) error {
+	if err := list("documents", len(documents), 0, MaxBundleDocuments); err != nil {
+		return err
+	}
+	once := seen[Digest]{}
+	for i, d := range documents {
+		if err := item("document", i, d.Kind,
+			at("kind", oneOf(d.Kind, DocumentRelease, DocumentReceipt, DocumentResult)),
+			at("digest", present(d.Digest), once.add(d.Digest)),
+		); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func checkBases(bases []BundleBase) error {
+	if err := list("base releases", len(bases), 0, MaxBundleBases); err != nil {
+		return err
+	}
+	once := seen[Digest]{}
+	for i, r := range bases {
+		if err := item("base release", i, r.Project,
+			CheckProject(r.Project),
+			CheckVersion(r.Version),
+			at("release", present(r.Release), once.add(r.Release)),
+		); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (b *Bundle) checkPacks() error {
+	if err := list("packs", len(b.Packs), 0, MaxBundlePacks); err != nil {
+		return err
+	}
+	once := seen[pack.Name]{}
+	var total int64
+	for i, p := range b.Packs {
+		if err := item("pack", i, "",
+			at("name", present(p.Name), once.add(p.Name)),
+			at("size", between(p.Size, 1, MaxSize-total)),
+		); err != nil {
+			return err
+		}
+		total += p.Size
+	}
+	return nil
+}
+
+func (b *Bundle) checkValues() error {
+	if err := list("values", len(b.Values), 0, MaxBundleValues); err != nil {
+		return err
+	}
+	once := seen[[3]string]{}
+	for i, v := range b.Values {
+		_, sealed := decodeSealed(v.Sealed)
+		if err := item("value", i, v.Name,
+			checkValueName(v.Project, v.Environment, v.Name),
+			once.add([3]string{v.Project, v.Environment, v.Name}),
+			sealed,
+		); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// checkValueName checks what a value belongs to.
+func checkValueName(project, environment, name string) error {
+	if err := first(CheckProject(project), CheckParameter(name)); err != nil {
+		return err
+	}
+	if environment == "" {
+		return nil
+	}
+	return CheckEnvironment(environment)
 }

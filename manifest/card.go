@@ -3,6 +3,7 @@ package manifest
 import (
 	"crypto/sha256"
 	"encoding/binary"
+	"fmt"
 )
 
 // Card introduces a site to its peers: its name and its public keys. Cards are
@@ -43,4 +44,51 @@ func (c *Card) KeyDigest() Digest {
 func (c *Card) Fingerprint() Fingerprint {
 	d := c.KeyDigest()
 	return Fingerprint(d[:16])
+}
+
+// PayloadType implements Document.
+func (c *Card) PayloadType() string { return PayloadCard }
+
+// Validate implements Document.
+func (c *Card) Validate() error {
+	if err := at("card",
+		between(int64(c.Version), 1, 1),
+		CheckSite(c.Name),
+		at("signing", c.Signing.Validate()),
+		list("recipients", len(c.Recipients), 1, MaxRecipients),
+		at("created", c.Created.Validate()),
+		at("davit", checkLine(c.Davit, 0, 64)),
+	); err != nil {
+		return err
+	}
+	once := seen[string]{}
+	for i, r := range c.Recipients {
+		if err := item("card: recipient", i, "", CheckRecipient(r), once.add(r)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// OpenCard reads a card's envelope. A card is signed with the key inside it,
+// which proves that whoever made it holds the key; that it is the peer's,
+// only people can tell, by the fingerprint.
+func OpenCard(data []byte) (*Card, *Envelope, error) {
+	// A card is small: a large file is something else, and is not decoded.
+	if len(data) > 2*maxCard {
+		return nil, nil, fmt.Errorf("open card: %w: %d bytes, at most %d allowed", ErrMalformed, len(data), 2*maxCard)
+	}
+	e, err := ParseEnvelope(data)
+	if err != nil {
+		return nil, nil, fmt.Errorf("open card: %w", err)
+	}
+	claimed, err := Peek[Card](e)
+	if err != nil {
+		return nil, nil, fmt.Errorf("open card: %w", err)
+	}
+	c, err := Open[Card](e, claimed.Signing)
+	if err != nil {
+		return nil, nil, err
+	}
+	return c, e, nil
 }

@@ -155,3 +155,13 @@ func (s seen[K]) add(k K) error {
 	s[k] = struct{}{}
 	return nil
 }
+
+// first returns the first of errs that is one.
+func first(errs ...error) error {
+	for _, err := range errs {
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}

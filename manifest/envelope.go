@@ -74,7 +74,7 @@ func parseEnvelope(data []byte) (*Envelope, error) {
 }
 
 func (e *Envelope) check() error {
-	if err := errors.Join(
+	if err := first(
 		at("payload type", checkLine(e.PayloadType, 1, 256)),
 		list("bytes of payload", len(e.Payload), 1, MaxPayload),
 		list("signatures", len(e.Signatures), 1, maxSignatures),

@@ -53,3 +53,70 @@ type ResultPackage struct {
 	Version string `json:"version"`
 	SHA256  Digest `json:"sha256"`
 }
+
+// Bounds of a result.
+const (
+	maxActor   = 256
+	maxMessage = 16 << 10
+)
+
+// PayloadType implements Document.
+func (r *Result) PayloadType() string { return PayloadInToto }
+
+func (r *Result) predicateType() string { return PredicateResult }
+
+func (r *Result) subjects() []subject {
+	subjects := make([]subject, len(r.Packages))
+	for i, p := range r.Packages {
+		subjects[i] = subject{p.Name, subjectDigest{p.SHA256}}
+	}
+	return subjects
+}
+
+// Validate implements Document.
+func (r *Result) Validate() error {
+	if err := at("result",
+		at("id", checkRunID(r.ID)),
+		checkRef(r.Release, r.Project, r.Version),
+		at("site", CheckSite(r.Site)),
+		CheckEnvironment(r.Environment),
+		at("actor", checkLine(r.Actor, 1, maxActor)),
+		at("started", r.Started.Validate()),
+		at("ended", r.Ended.Validate()), // may lie before started: clocks are set back
+		at("status", checkStatus(r.Status)),
+		at("message", checkText(r.Message, maxMessage)),
+		list("steps", len(r.Steps), 0, MaxSteps),
+		at("log", checkContent(r.Log.Size, r.Log.SHA256, r.Log.Content)),
+		list("packages", len(r.Packages), 1, MaxPackages),
+	); err != nil {
+		return err
+	}
+	for i, s := range r.Steps {
+		if err := item("result: step", i, s.Name,
+			at("name", checkLine(s.Name, 1, maxStepName)),
+			at("status", checkStatus(s.Status)),
+			at("message", checkText(s.Message, maxMessage)),
+			at("exit", between(int64(s.Exit), -1<<31, 1<<32-1)), // Windows has unsigned ones
+			at("started", s.Started.Validate()),
+			at("ended", s.Ended.Validate()),
+		); err != nil {
+			return err
+		}
+	}
+	once := seen[string]{}
+	for i, p := range r.Packages {
+		if err := item("result: package", i, p.Name,
+			CheckPackage(p.Name),
+			CheckVersion(p.Version),
+			at("sha256", present(p.SHA256)),
+			once.add(p.Name),
+		); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func checkStatus(s string) error {
+	return oneOf(s, StatusSucceeded, StatusFailed, StatusTimedOut, StatusInterrupted)
+}
