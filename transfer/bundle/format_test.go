@@ -223,6 +223,13 @@ func TestVectors(t *testing.T) {
 		if want := name == "version-2"; errors.Is(err, bundle.ErrVersion) != want || errors.Is(err, bundle.ErrDamaged) == want {
 			t.Errorf("reject/%s: wrong kind of error: %v", name, err)
 		}
+		// Scan reads the ends only, and sees all there is to see there.
+		medium := bucket.NewMem()
+		replace(t, medium, "x.v01of01", append([]byte{}, v.data...))
+		unseen := []string{"data-byte", "sums-magic", "block-sum", "block-sum-resealed", "footer-trailer-sum"}
+		if seen := len(scan(t, medium).Damaged) == 1; seen == slices.Contains(unseen, name) {
+			t.Errorf("reject/%s: seen by Scan: %v", name, seen)
+		}
 	}
 	if *update {
 		for name, b := range all {

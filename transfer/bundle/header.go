@@ -63,9 +63,6 @@ func (h Header) Validate() error {
 
 // fits reports whether offset and length are this volume's place in a layout.
 func (h Header) fits() bool {
-	if h.Offset < 0 || h.Offset > h.Payload || h.Offset%BlockSize != 0 {
-		return false
-	}
 	capacity := h.capacity()
 	if capacity < 1 || capacity > MaxVolumeSize || fileSize(capacity) > MaxVolumeSize {
 		return false

@@ -28,7 +28,7 @@ func IsVolume(head []byte) bool { return bytes.HasPrefix(head, []byte(magicPrefi
 // the header can be read; without it the error is a *DamageError or
 // ErrVersion.
 func Inspect(ctx context.Context, r io.ReaderAt, size int64) (*Inspection, error) {
-	_, h, err := readEnds(r, size, "")
+	h, err := readEnds(r, size, "")
 	if h == nil {
 		return nil, err
 	}

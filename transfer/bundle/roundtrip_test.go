@@ -2,10 +2,14 @@ package bundle_test
 
 import (
 	"bytes"
+	"context"
 	"errors"
+	"fmt"
 	"io"
 	"math/rand/v2"
+	"os"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 
@@ -120,7 +124,7 @@ func roundTrip(rt *rapid.T, medium bucket.Bucket, payload []byte, documents, vol
 // Many readers at random places of more volumes than may be open.
 func TestConcurrentReads(t *testing.T) {
 	medium := bucket.NewMem()
-	payload := noise(8*capacity, 3)
+	payload := noise(12*capacity, 3)
 	publish(t, medium, testLabel(1), payload)
 	counted := &openCounter{Reader: medium}
 	p, err := only(t, counted).Open(t.Context())
@@ -145,7 +149,7 @@ func TestConcurrentReads(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	if counted.most > 4+4+1 {
+	if counted.most > 4+4+1 { // kept, in use by a reader, just opened
 		t.Errorf("%d files were open at once", counted.most)
 	}
 	if err := p.Close(); err != nil {
@@ -176,6 +180,116 @@ func TestReadAtEnds(t *testing.T) {
 	}
 	if _, err := p.ReadAt(buf, -1); err == nil || err == io.EOF {
 		t.Errorf("before the start: %v", err)
+	}
+}
+
+// writerCounter counts writers that are neither closed nor aborted.
+type writerCounter struct {
+	bucket.Bucket
+	open, most int
+}
+
+func (c *writerCounter) Create(ctx context.Context) (bucket.Writer, error) {
+	w, err := c.Bucket.Create(ctx)
+	if err == nil {
+		c.open++
+		c.most = max(c.most, c.open)
+	}
+	return &countedWriter{Writer: w, c: c}, err
+}
+
+type countedWriter struct {
+	bucket.Writer
+	c      *writerCounter
+	closed bool
+}
+
+func (w *countedWriter) Close() error {
+	if !w.closed {
+		w.closed = true
+		w.c.open--
+	}
+	return w.Writer.Close()
+}
+
+// A volume is closed, and so durable, as soon as it is full.
+func TestOneVolumeOpen(t *testing.T) {
+	c := &writerCounter{Bucket: bucket.NewMem()}
+	if _, err := write(t.Context(), c, testLabel(1), noise(5*capacity, 1), 1, smallest); err != nil {
+		t.Fatal(err)
+	}
+	if c.open != 0 || c.most != 1 {
+		t.Errorf("%d volumes were open at once, %d are after Seal", c.most, c.open)
+	}
+}
+
+// Abort leaves not even hidden files, wherever the writer is, also after its
+// context has ended.
+func TestAbortLeavesNothing(t *testing.T) {
+	payload := noise(2*capacity+10, 5)
+	halfPublished := func(w *bundle.Writer, f *buckettest.Faulty) error {
+		w.Write(payload)
+		if err := w.Seal(); err != nil {
+			return err
+		}
+		if err := w.Publish(t.Context()); !f.Fired() || f.Failed() != "commit" {
+			return fmt.Errorf("the fault did not come at a commit: %v", err)
+		}
+		return nil
+	}
+	for what, stop := range map[string]func(*bundle.Writer, *buckettest.Faulty) error{
+		"in a volume": func(w *bundle.Writer, _ *buckettest.Faulty) error {
+			_, err := w.Write(payload[:capacity+5])
+			return err
+		},
+		"sealed": func(w *bundle.Writer, _ *buckettest.Faulty) error {
+			w.Write(payload)
+			return w.Seal()
+		},
+		"half published":                   halfPublished,
+		"half published, the last unknown": halfPublished,
+	} {
+		t.Run(what, func(t *testing.T) {
+			folder := t.TempDir()
+			d, err := bucket.OpenDir(folder)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer d.Close()
+			at, mode := int64(0), buckettest.Fail
+			if strings.HasSuffix(what, "unknown") {
+				mode = buckettest.FailPersisted
+			}
+			if strings.HasPrefix(what, "half") {
+				count := buckettest.NewFaulty(bucket.NewMem(), 0, buckettest.Fail)
+				if _, err := write(t.Context(), count, testLabel(1), payload, 1, smallest); err != nil {
+					t.Fatal(err)
+				}
+				at = count.Ops() + 2
+			}
+			f := buckettest.NewFaulty(d, at, mode)
+			ctx, cancel := context.WithCancel(t.Context())
+			w, err := bundle.NewWriter(ctx, f, testLabel(1), int64(len(payload)), 1, smallest)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := stop(w, f); err != nil {
+				t.Fatal(err)
+			}
+			if files, err := os.ReadDir(folder); err != nil || len(files) == 0 {
+				t.Fatalf("nothing is there to take back (%v)", err)
+			}
+			cancel()
+			if err := w.Abort(); err != nil {
+				t.Fatal(err)
+			}
+			if files, err := os.ReadDir(folder); err != nil || len(files) != 0 {
+				t.Errorf("left behind: %v (%v)", files, err)
+			}
+			if _, err := w.Write(payload[:1]); err == nil {
+				t.Error("an aborted writer takes bytes")
+			}
+		})
 	}
 }
 

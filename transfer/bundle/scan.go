@@ -176,50 +176,49 @@ func (s *Set) incomplete() error {
 	return &IncompleteError{Label: s.Label, Volumes: s.Volumes, Missing: s.Missing()}
 }
 
-// look reads the head and the end of one file. The header comes back with an
-// error too where it could be read.
+// look reads the ends of one file on the medium.
 func look(ctx context.Context, medium bucket.Reader, name string) (*Header, error) {
 	o, err := medium.Open(ctx, name)
 	if err != nil {
 		return nil, fmt.Errorf("open volume %s: %w", name, err)
 	}
 	defer o.Close()
-	_, h, err := readEnds(o, o.Size(), name)
-	return h, err
+	return readEnds(o, o.Size(), name)
 }
 
 // readEnds reads the header block and the footer of a file and checks that
-// they belong together and fit its size.
-func readEnds(r io.ReaderAt, size int64, name string) ([]byte, *Header, error) {
+// they belong together and fit its size. The header comes back with an error
+// too where it could be read.
+func readEnds(r io.ReaderAt, size int64, name string) (*Header, error) {
 	if size < HeaderSize {
-		return nil, nil, &DamageError{File: name, Reason: fmt.Sprintf("it has only %d bytes, less than a header", size)}
+		return nil, &DamageError{File: name, Reason: fmt.Sprintf("it has only %d bytes, less than a header", size)}
 	}
 	block := make([]byte, HeaderSize)
 	if err := readFull(r, block, 0); err != nil {
-		return nil, nil, &DamageError{File: name, Reason: "its header cannot be read: " + err.Error(), Err: err}
+		return nil, &DamageError{File: name, Reason: "its header cannot be read: " + err.Error(), Err: err}
 	}
 	h, err := parseHeader(block)
 	if errors.Is(err, ErrVersion) {
-		return nil, nil, fmt.Errorf("read volume: %w", err)
+		return nil, fmt.Errorf("read volume: %w", err)
 	}
 	if err != nil {
-		return nil, nil, &DamageError{File: name, Reason: err.Error(), Err: err}
+		return nil, &DamageError{File: name, Reason: err.Error(), Err: err}
 	}
 	if want := fileSize(h.Length); size != want {
-		return block, &h, &DamageError{File: name, Reason: sizeText(size, want)}
+		return &h, &DamageError{File: name, Reason: sizeText(size, want)}
 	}
 	end := make([]byte, footerSize)
 	if err := readFull(r, end, size-footerSize); err != nil {
-		return block, &h, &DamageError{File: name, Reason: "its end cannot be read: " + err.Error(), Err: err}
+		return &h, &DamageError{File: name, Reason: "its end cannot be read: " + err.Error(), Err: err}
 	}
 	f, err := parseFooter(end)
 	if err == nil {
 		err = f.match(h, block)
 	}
 	if err != nil {
-		return block, &h, &DamageError{File: name, Reason: err.Error(), Err: err}
+		return &h, &DamageError{File: name, Reason: err.Error(), Err: err}
 	}
-	return block, &h, nil
+	return &h, nil
 }
 
 func sizeText(have, want int64) string {
