@@ -54,20 +54,55 @@ func Unseal(data []byte, k Keys, max int64) ([]byte, error) {
 		d.Reset(nil)
 		unsealers.Put(d)
 	}()
-	if err := d.Reset(plain); err != nil {
+	inside := &ending{r: plain}
+	if err := d.Reset(inside); err != nil {
 		return nil, explain(doing, err)
 	}
 	// The buffer grows with what was really decompressed, whatever size the
-	// frame claims. Reading up to the end also makes age check that it is.
+	// frame claims.
 	var doc bytes.Buffer
 	n, err := io.Copy(&doc, io.LimitReader(d, min(max, math.MaxInt64-1)+1))
 	if n > max {
 		return nil, fmt.Errorf("%s: %w", doing, &TooLargeError{Limit: max})
 	}
+	if err == nil {
+		err = inside.check()
+	}
 	if err != nil {
 		return nil, explain(doing, err)
 	}
 	return doc.Bytes(), nil
+}
+
+// ending remembers how a stream ended. The zstd decoder takes any end between
+// two frames for a good one, even the io.ErrUnexpectedEOF with which age says
+// that the rest of the file is missing.
+type ending struct {
+	r   io.Reader
+	n   int64
+	err error
+}
+
+func (e *ending) Read(p []byte) (int, error) {
+	n, err := e.r.Read(p)
+	e.n += int64(n)
+	if err != nil && e.err == nil {
+		e.err = err
+	}
+	return n, err
+}
+
+// check says whether the stream was read to its proper end.
+func (e *ending) check() error {
+	switch {
+	case e.err == nil:
+		return errors.New("there is more than the zstd frames")
+	case e.err != io.EOF:
+		return e.err
+	case e.n == 0:
+		return errors.New("there is nothing inside age")
+	}
+	return nil
 }
 
 // Encoders and decoders are dear to make and hold memory, so they are pooled.
