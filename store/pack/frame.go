@@ -127,7 +127,10 @@ func decode(data []byte, size int, buf []byte) ([]byte, error) {
 	if len(out) != size {
 		return nil, fmt.Errorf("%w: decompresses to %d bytes, not %d", ErrDamaged, len(out), size)
 	}
-	return buf[:size], nil
+	if &out[0] != &buf[:1][0] {
+		return out, nil // the decoder moved elsewhere, as its contract lets it
+	}
+	return buf[:size], nil // with its whole capacity, for the next frame
 }
 
 // decoders holds one-goroutine decoders that write no further than the buffer

@@ -174,11 +174,11 @@ func explain(doing string, err error) error {
 	return fmt.Errorf("%s: %w: %v", doing, ErrDamaged, err)
 }
 
-// checkAge says whether an age file that could not be opened announces
-// another version of age; start is its first bytes.
-func checkAge(start []byte) error {
+// whyNotAge explains err, for which an age file could not be opened, by another
+// version of age if its first bytes announce one.
+func whyNotAge(start []byte, err error) error {
 	if len(start) >= len(ageV1) && Sniff(start) && string(start[:len(ageV1)]) != ageV1 {
 		return fmt.Errorf("not version 1 of age: %w", ErrVersion)
 	}
-	return nil
+	return err
 }

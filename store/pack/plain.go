@@ -2,7 +2,6 @@ package pack
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
 	"io"
 
@@ -45,7 +44,7 @@ func Decrypt(data []byte, k Keys) ([]byte, error) {
 	}
 	plain, err := age.Decrypt(bytes.NewReader(data), k.identities...)
 	if err != nil {
-		return nil, explain(doing, errors.Join(checkAge(data), err))
+		return nil, explain(doing, whyNotAge(data, err))
 	}
 	out, err := io.ReadAll(plain)
 	if err != nil {

@@ -34,7 +34,7 @@ func Open(src io.ReaderAt, size int64, k Keys) (*Reader, error) {
 	if err != nil {
 		start := make([]byte, len(ageV1))
 		n, _ := marked.ReadAt(start, 0)
-		return nil, explain(doing, errors.Join(checkAge(start[:n]), err))
+		return nil, explain(doing, whyNotAge(start[:n], err))
 	}
 	r, err := openPlain(plain, plainSize)
 	if err != nil {
@@ -161,15 +161,16 @@ func (e *DamagedError) Unwrap() error { return e.Err }
 // error of the object, of ctx or of fn ends it at once.
 func (r *Reader) Verify(ctx context.Context, fn func(ChunkInfo) error) error {
 	var lost DamagedError
-	plain := make([]byte, FrameBuffer)
+	buf := make([]byte, FrameBuffer)
 	ahead := readAhead{buf: make([]byte, MaxCompressed)}
 	for i, f := range r.table.Frames {
 		if err := ctx.Err(); err != nil {
 			return fmt.Errorf("verify pack: %w", err)
 		}
+		var plain []byte
 		data, err := ahead.frame(r, i)
 		if err == nil {
-			_, err = decode(data, int(f.Size), plain)
+			plain, err = decode(data, int(f.Size), buf)
 		}
 		if err != nil {
 			err = explain(fmt.Sprintf("read frame %d of pack", i), err)

@@ -47,7 +47,7 @@ func Unseal(data []byte, k Keys, max int64) ([]byte, error) {
 	}
 	plain, err := age.Decrypt(bytes.NewReader(data), k.identities...)
 	if err != nil {
-		return nil, explain(doing, errors.Join(checkAge(data), err))
+		return nil, explain(doing, whyNotAge(data, err))
 	}
 	d := unsealers.Get().(*zstd.Decoder)
 	defer func() {

@@ -148,3 +148,34 @@ func TestUnsealStream(t *testing.T) {
 		t.Fatalf("%d bytes, %v", len(got), err)
 	}
 }
+
+func TestEncrypt(t *testing.T) {
+	k := newKeys(t)
+	for _, n := range []int{0, 1, 64<<10 - 1, 64 << 10, 64<<10 + 1, 200_000} {
+		doc := text(n, 1)
+		file, err := pack.Encrypt(doc, k)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if size, err := pack.EncryptedSize(int64(n), k); err != nil || size != int64(len(file)) {
+			t.Errorf("%d bytes: EncryptedSize says %d, %v; it is %d", n, size, err, len(file))
+		}
+		if got, err := pack.Decrypt(file, k); err != nil || !bytes.Equal(got, doc) {
+			t.Errorf("%d bytes: other bytes, %v", n, err)
+		}
+	}
+	file, err := pack.Encrypt([]byte("a letter\n"), k)
+	if err != nil {
+		t.Fatal(err)
+	}
+	everyDamage(t, file, func(t *testing.T, what string, file []byte) {
+		if got, err := pack.Decrypt(file, k); !refused(err) || got != nil {
+			t.Fatalf("%s: %q, %v", what, got, err)
+		}
+	})
+	for _, other := range []pack.Keys{newKeys(t), {}} {
+		if _, err := pack.Decrypt(file, other); !errors.Is(err, pack.ErrWrongKey) {
+			t.Errorf("%v: %v", other, err)
+		}
+	}
+}
