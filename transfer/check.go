@@ -1,0 +1,221 @@
+package transfer
+
+import (
+	"context"
+	"fmt"
+	"iter"
+
+	"davit/manifest"
+	"davit/manifest/index"
+	"davit/store"
+	"davit/store/chunk"
+	"davit/store/pack"
+)
+
+// CheckRequest says how deep to look.
+type CheckRequest struct {
+	ReadData bool // read every byte
+	Progress func(done, total int64)
+}
+
+// CheckReport is what a check found.
+type CheckReport struct {
+	store.CheckReport
+	Releases int
+	Entries  int64
+}
+
+// Check looks whether everything the site relies on is there and sound: packs,
+// the documents and chunks of every release, and the audit log.
+func (s *Site) Check(ctx context.Context, req CheckRequest) (*CheckReport, error) {
+	report := &CheckReport{}
+	var err error
+	report.CheckReport, err = s.Store.Check(ctx, store.CheckOptions{ReadData: req.ReadData, Progress: req.Progress})
+	if err != nil {
+		return nil, err
+	}
+	bad := func(object string, err error) {
+		report.Problems = append(report.Problems, store.Problem{Object: object, Reason: err.Error()})
+	}
+	releases, err := s.Index.Releases(ctx, "")
+	if err != nil {
+		return nil, fmt.Errorf("check: %w", err)
+	}
+	for _, rel := range releases {
+		if ctx.Err() != nil {
+			return nil, context.Cause(ctx)
+		}
+		report.Releases++
+		if err := s.checkRelease(ctx, rel.Digest); err != nil {
+			bad(fmt.Sprintf("release %s %s", rel.Project, rel.Version), err)
+		}
+	}
+	head, err := s.AuditVerify(ctx)
+	report.Entries = head.Sequence
+	if err != nil {
+		bad("audit log", err)
+	}
+	return report, nil
+}
+
+func (s *Site) checkRelease(ctx context.Context, digest manifest.Digest) error {
+	r, err := s.release(ctx, digest)
+	if err != nil {
+		return err
+	}
+	for _, ref := range releaseRefs(r) {
+		if err := s.Store.Complete(ctx, ref); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// VerifyReport says what was verified of a release.
+type VerifyReport struct {
+	Release *manifest.Release
+	Digest  manifest.Digest
+	Signer  string // site whose signature it bears
+}
+
+// VerifyRelease proves a release from the ground: its signature, its listings
+// and every byte of its packages.
+func (s *Site) VerifyRelease(ctx context.Context, project, version string) (*VerifyReport, error) {
+	rel, err := s.Index.Release(ctx, project, version)
+	if err != nil {
+		return nil, releaseError(ReleaseName{project, version}, err)
+	}
+	e, err := s.envelope(ctx, releasesDir, rel.Digest)
+	if err != nil {
+		return nil, err
+	}
+	r, err := s.openRelease(ctx, e)
+	if err != nil {
+		return nil, err
+	}
+	if err := verifyRelease(ctx, s.Store, r, nil); err != nil {
+		return nil, err
+	}
+	return &VerifyReport{r, rel.Digest, r.Site}, nil
+}
+
+// AuditVerify proves the audit log unbroken, in the index and in the bucket,
+// and returns its head.
+func (s *Site) AuditVerify(ctx context.Context) (index.Head, error) {
+	var last index.Head
+	err := s.Index.Verify(ctx, func(h index.Head) error {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		_, digest, err := s.readEntry(ctx, h.Sequence)
+		if err != nil {
+			return &index.ChainError{Sequence: h.Sequence, Reason: fmt.Sprintf("in the store: %v", err)}
+		}
+		if digest != h.Digest {
+			return &index.ChainError{Sequence: h.Sequence, Reason: "the store and the index hold different entries"}
+		}
+		last = h
+		return nil
+	})
+	return last, err
+}
+
+// Collect removes what no release, log or open bundle needs.
+func (s *Site) Collect(ctx context.Context, dryRun bool) (*store.CollectReport, error) {
+	shared, err := s.alone(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("collect garbage: %w", err)
+	}
+	defer shared()
+	live, keep, err := s.live(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("collect garbage: %w", err)
+	}
+	report, err := s.Store.Collect(ctx, live, store.CollectOptions{DryRun: dryRun, Keep: func(n pack.Name) bool { return keep[n] }})
+	if err != nil {
+		return &report, err
+	}
+	if dryRun || report.Dropped+report.Repacked+report.Unindexed == 0 {
+		return &report, nil
+	}
+	return &report, s.record(ctx, manifest.Fact{StoreChanged: &manifest.StoreChanged{Verb: manifest.StoreGC,
+		Packs: report.Dropped + report.Repacked + report.Unindexed, Bytes: report.Freed - report.Written}})
+}
+
+// live lists the chunks that are needed, and the packs that must stay because
+// a decision on their bundle is still to come.
+func (s *Site) live(ctx context.Context) (iter.Seq2[chunk.Entry, error], map[pack.Name]bool, error) {
+	releases, err := s.Index.Releases(ctx, "")
+	if err != nil {
+		return nil, nil, err
+	}
+	var refs []chunk.Ref
+	for _, rel := range releases {
+		r, err := s.release(ctx, rel.Digest)
+		if err != nil {
+			return nil, nil, err
+		}
+		refs = append(refs, releaseRefs(r)...)
+	}
+	runs, err := s.Index.Deployments(ctx, index.DeploymentFilter{})
+	if err != nil {
+		return nil, nil, err
+	}
+	for _, run := range runs {
+		if run.Result.IsZero() {
+			continue
+		}
+		e, err := s.envelope(ctx, resultsDir, run.Result)
+		if err != nil {
+			return nil, nil, err
+		}
+		result, err := manifest.Peek[manifest.Result](e)
+		if err != nil {
+			return nil, nil, err
+		}
+		refs = append(refs, result.Log.Content)
+	}
+	keep := map[pack.Name]bool{}
+	items, err := s.Index.InboxOpen(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	for _, it := range items {
+		doc, err := s.bundle(ctx, it.BundleDigest)
+		if err != nil {
+			return nil, nil, err
+		}
+		for _, p := range doc.Packs {
+			keep[p.Name] = true
+		}
+	}
+	return s.chunksOf(ctx, refs), keep, nil
+}
+
+// RepairIndex makes the index anew from the bucket. The file may be damaged or
+// gone; what was in it that matters lies in the bucket too.
+func RepairIndex(ctx context.Context, o Options, progress func(done, total int64)) (*CheckReport, error) {
+	if err := index.Remove(o.Index); err != nil {
+		return nil, fmt.Errorf("repair index: %w", err)
+	}
+	// Opening applies every entry of the audit log to the empty index.
+	s, err := Open(ctx, o)
+	if err != nil {
+		return nil, fmt.Errorf("repair index: %w", err)
+	}
+	defer s.Close()
+	report := &CheckReport{}
+	if report.CheckReport, err = s.Store.Reindex(ctx, progress); err != nil {
+		return nil, fmt.Errorf("repair index: %w", err)
+	}
+	head, err := s.Index.Head(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("repair index: %w", err)
+	}
+	report.Entries = head.Sequence
+	err = s.record(ctx, manifest.Fact{StoreChanged: &manifest.StoreChanged{Verb: manifest.StoreRepair, Packs: report.Packs, Bytes: report.Bytes}})
+	if err != nil {
+		return nil, fmt.Errorf("repair index: %w", err)
+	}
+	return report, nil
+}

@@ -1,0 +1,636 @@
+package transfer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"slices"
+
+	"davit/manifest"
+	"davit/manifest/index"
+	"davit/store"
+	"davit/store/bucket"
+	"davit/store/chunk"
+	"davit/store/pack"
+	"davit/transfer/bundle"
+)
+
+// ReleaseName names a release for people.
+type ReleaseName struct{ Project, Version string }
+
+func (n ReleaseName) String() string { return n.Project + " " + n.Version }
+
+// ExportRequest says what a bundle shall carry, to whom and by what.
+type ExportRequest struct {
+	Peer       string
+	Releases   []ReleaseName
+	Results    bool // results and receipts alone
+	Medium     bucket.Bucket
+	MediumName string // for people and the ledger
+	VolumeSize int64  // bytes; bundle.DefaultVolumeSize if 0
+
+	Full            bool                    // count nothing as held by the peer
+	AssumeDelivered bool                    // also count what was exported and not acknowledged
+	DryRun          bool                    // work out the exact sizes, write nothing
+	Progress        func(done, total int64) // bytes of the payload; may be nil
+}
+
+// ExportReport says what a bundle is, or with DryRun would be.
+type ExportReport struct {
+	Nothing      string // why there is nothing to send; else the rest is set
+	DryRun       bool
+	Peer         string
+	Bundle       manifest.BundleID // zero in a dry run
+	Serial       int64
+	Kind         string
+	Files        []string // volumes on the medium
+	Bytes        int64    // on the medium, all volumes
+	ContentBytes int64    // plaintext of the releases
+	SentBytes    int64    // plaintext of the chunks that are in the bundle
+	SentChunks   int64
+	Packs        int
+	Base         []manifest.BundleBase
+	Releases     []manifest.ReleaseRef
+	Receipts     int
+	Results      int
+	Lost         []int64 // serials of shipments that were broken off and are now presumed lost
+}
+
+// GrantError: what is asked is not granted to, or by, the peer.
+type GrantError struct{ Peer, Grant, Direction string }
+
+func (e *GrantError) Error() string {
+	if e.Direction == "send" {
+		return fmt.Sprintf("nothing allows sending %s to %s; grant it with: davit peer add CARD --send %s", e.Grant, e.Peer, e.Grant)
+	}
+	return fmt.Sprintf("nothing allows taking %s from %s; grant it with: davit peer add CARD --accept %s", e.Grant, e.Peer, e.Grant)
+}
+
+// Export writes a bundle for a peer to a medium.
+//
+//	what the peer lacks ▸ exact sizes ▸ packs for its keys ▸ documents ▸ volumes, hidden
+//	▸ audit entry: sealed ▸ volumes, visible ▸ audit entry: exported
+func (s *Site) Export(ctx context.Context, req ExportRequest) (*ExportReport, error) {
+	unlock, err := s.exclusive(ctx, "export-"+req.Peer)
+	if err != nil {
+		return nil, fmt.Errorf("export: %w", err)
+	}
+	defer unlock()
+	x, err := s.prepareExport(ctx, req)
+	if err != nil {
+		return nil, fmt.Errorf("export: %w", err)
+	}
+	if x.report.Nothing != "" || req.DryRun {
+		return x.report, nil
+	}
+	if err := x.write(ctx); err != nil {
+		return nil, fmt.Errorf("export: %w", err)
+	}
+	return x.report, nil
+}
+
+// export is one Export at work.
+type export struct {
+	s         *Site
+	req       ExportRequest
+	peer      index.Peer
+	keys      pack.Keys
+	report    *ExportReport
+	bundle    *manifest.Bundle
+	documents []*manifest.Envelope
+	selection *store.Selection
+	groups    []packGroup
+	payload   int64 // bytes of all packs and documents
+	docSize   int64 // bytes of the documents part
+}
+
+// packGroup is the frames that go into one pack.
+type packGroup struct {
+	frames int
+	size   int64 // of the pack, exactly
+}
+
+func (s *Site) prepareExport(ctx context.Context, req ExportRequest) (*export, error) {
+	x := &export{s: s, req: req, report: &ExportReport{Peer: req.Peer, DryRun: req.DryRun}}
+	var err error
+	if x.peer, err = s.Index.Peer(ctx, req.Peer); err != nil {
+		return nil, peerError(req.Peer, err)
+	}
+	if x.keys, err = manifest.RecipientKeys(x.peer.Card.Recipients); err != nil {
+		return nil, err
+	}
+	if err := x.breakOff(ctx); err != nil {
+		return nil, err
+	}
+	serial, previous, err := s.Index.LastSerial(ctx, req.Peer)
+	if err != nil {
+		return nil, err
+	}
+	x.bundle = &manifest.Bundle{Version: 1, ID: manifest.NewBundleID(), From: s.Name(), To: req.Peer,
+		FromKey: s.Card.KeyDigest(), ToKey: x.peer.Card.KeyDigest(), Serial: serial + 1, Previous: previous,
+		Created: manifest.NewTime(s.now()), Kind: manifest.KindReleases, Mode: manifest.ModeSealed}
+	if len(req.Releases) == 0 {
+		x.bundle.Kind = manifest.KindResults
+	}
+	x.report.Serial, x.report.Kind = x.bundle.Serial, x.bundle.Kind
+	refs, err := x.gatherReleases(ctx)
+	if err != nil {
+		return nil, err
+	}
+	more, err := x.gatherPending(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if len(x.documents) == 0 {
+		if x.report.Nothing == "" {
+			x.report.Nothing = fmt.Sprintf("nothing waits to be sent to %s", req.Peer)
+		}
+		return x, nil
+	}
+	if len(req.Releases) > 0 && x.report.Nothing != "" {
+		return x, nil // what was asked for is there already; receipts can wait for a bundle
+	}
+	held, err := x.held(ctx)
+	if err != nil {
+		return nil, err
+	}
+	used := make([]bool, len(held.base))
+	x.selection, err = s.Store.Select(ctx, s.chunksOf(ctx, append(refs, more...)), func(n chunk.Name) bool {
+		i, ok := held.chunks[n]
+		if ok {
+			used[i] = true
+		}
+		return ok
+	})
+	if err != nil {
+		return nil, err
+	}
+	for i, b := range held.base {
+		if used[i] {
+			x.bundle.Base = append(x.bundle.Base, b)
+		}
+	}
+	x.report.Base = x.bundle.Base
+	x.report.SentChunks, x.report.SentBytes = x.selection.Chunks()
+	return x, x.plan(ctx)
+}
+
+// peerError says what to do about a peer that is not known.
+func peerError(name string, err error) error {
+	if errors.Is(err, ErrNotFound) {
+		return fmt.Errorf("peer %q is not known here; introduce it with: davit peer add CARD: %w", name, err)
+	}
+	return err
+}
+
+// breakOff settles shipments that a crash left between their entry and their
+// publication. Nobody can tell what of them is on a medium, so they are
+// presumed lost; should one arrive all the same, its receipt says so.
+func (x *export) breakOff(ctx context.Context) error {
+	sealed, err := x.s.Index.Shipments(ctx, index.ShipmentFilter{Peer: x.req.Peer, State: "sealed"})
+	if err != nil {
+		return err
+	}
+	for _, sh := range sealed {
+		x.report.Lost = append(x.report.Lost, sh.Serial)
+		if x.req.DryRun {
+			continue
+		}
+		if err := x.s.record(ctx, manifest.Fact{ShipmentLost: &manifest.ShipmentLost{Bundle: sh.Bundle,
+			Reason: "the export was broken off while the bundle was being published"}}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// gatherReleases collects the releases asked for and all streams they need.
+func (x *export) gatherReleases(ctx context.Context) ([]chunk.Ref, error) {
+	if len(x.req.Releases) == 0 {
+		return nil, nil
+	}
+	if !slices.Contains(x.peer.Send, manifest.GrantReleases) {
+		return nil, &GrantError{x.req.Peer, manifest.GrantReleases, "send"}
+	}
+	holds, err := x.s.Index.Holdings(ctx, x.req.Peer)
+	if err != nil {
+		return nil, err
+	}
+	var refs []chunk.Ref
+	for _, name := range x.req.Releases {
+		rel, err := x.s.Index.Release(ctx, name.Project, name.Version)
+		if err != nil {
+			return nil, releaseError(name, err)
+		}
+		if !x.req.Full && slices.ContainsFunc(holds, func(h index.Holding) bool { return h.Release == rel.Digest }) {
+			x.report.Nothing = fmt.Sprintf("%s holds %s already; send it again with --full", x.req.Peer, name)
+			continue
+		}
+		envelope, err := x.s.envelope(ctx, releasesDir, rel.Digest)
+		if err != nil {
+			return nil, err
+		}
+		r, err := x.s.release(ctx, rel.Digest)
+		if err != nil {
+			return nil, err
+		}
+		x.add(manifest.DocumentRelease, envelope)
+		x.report.Releases = append(x.report.Releases, manifest.ReleaseRef{Release: rel.Digest, Project: rel.Project, Version: rel.Version})
+		x.report.ContentBytes += rel.Size
+		refs = append(refs, releaseRefs(r)...)
+	}
+	if len(x.report.Releases) > 0 {
+		x.report.Nothing = ""
+	}
+	return refs, nil
+}
+
+func releaseError(name ReleaseName, err error) error {
+	if errors.Is(err, ErrNotFound) {
+		return fmt.Errorf("there is no release %s here; see: davit release list: %w", name, err)
+	}
+	return err
+}
+
+// gatherPending collects the receipts and results that wait to be sent.
+func (x *export) gatherPending(ctx context.Context) ([]chunk.Ref, error) {
+	pending, err := x.s.Index.PendingDocuments(ctx, x.req.Peer)
+	if err != nil {
+		return nil, err
+	}
+	if x.req.Full && x.req.Results {
+		if pending, err = x.allDocuments(ctx, pending); err != nil {
+			return nil, err
+		}
+	}
+	var refs []chunk.Ref
+	for _, d := range pending {
+		switch d.Kind {
+		case manifest.DocumentReceipt:
+			envelope, err := x.s.envelope(ctx, receiptsDir, d.Digest)
+			if err != nil {
+				return nil, err
+			}
+			x.add(d.Kind, envelope)
+			x.report.Receipts++
+		case manifest.DocumentResult:
+			if !slices.Contains(x.peer.Send, manifest.GrantResults) {
+				if x.req.Results {
+					return nil, &GrantError{x.req.Peer, manifest.GrantResults, "send"}
+				}
+				continue
+			}
+			envelope, err := x.s.envelope(ctx, resultsDir, d.Digest)
+			if err != nil {
+				return nil, err
+			}
+			result, err := manifest.Peek[manifest.Result](envelope)
+			if err != nil {
+				return nil, err
+			}
+			x.add(d.Kind, envelope)
+			x.report.Results++
+			refs = append(refs, result.Log.Content)
+		}
+	}
+	return refs, nil
+}
+
+// allDocuments adds what was sent to the peer before and is not acknowledged.
+func (x *export) allDocuments(ctx context.Context, pending []manifest.BundleDocument) ([]manifest.BundleDocument, error) {
+	shipments, err := x.s.Index.Shipments(ctx, index.ShipmentFilter{Peer: x.req.Peer})
+	if err != nil {
+		return nil, err
+	}
+	for _, sh := range shipments {
+		for _, d := range sh.Documents {
+			if d.Kind != manifest.DocumentRelease && !slices.Contains(pending, d) {
+				pending = append(pending, d)
+			}
+		}
+	}
+	return pending, nil
+}
+
+func (x *export) add(kind string, e *manifest.Envelope) {
+	x.documents = append(x.documents, e)
+	x.bundle.Documents = append(x.bundle.Documents, manifest.BundleDocument{Kind: kind, Digest: e.Digest()})
+}
+
+// releaseRefs lists every stream that a release needs.
+func releaseRefs(r *manifest.Release) []chunk.Ref {
+	var refs []chunk.Ref
+	for _, p := range r.Packages {
+		refs = append(refs, p.Content)
+		if p.Tree != nil {
+			refs = append(refs, *p.Tree)
+		}
+	}
+	for _, a := range r.Attachments {
+		refs = append(refs, a.Content)
+	}
+	return refs
+}
+
+func (s *Site) chunksOf(ctx context.Context, refs []chunk.Ref) iter.Seq2[chunk.Entry, error] {
+	return func(yield func(chunk.Entry, error) bool) {
+		for _, ref := range refs {
+			for e, err := range s.Store.Chunks(ctx, ref) {
+				if !yield(e, err) || err != nil {
+					return
+				}
+			}
+		}
+	}
+}
+
+// holding is what the peer can be relied on to have.
+type holding struct {
+	base   []manifest.BundleBase
+	chunks map[chunk.Name]int // position in base
+}
+
+// Bases are looked for among the newest releases of the projects that are sent
+// and the newest of each other project.
+const (
+	basesSame  = 8
+	basesOther = 24
+)
+
+func (x *export) held(ctx context.Context) (*holding, error) {
+	h := &holding{chunks: map[chunk.Name]int{}}
+	if x.req.Full {
+		return h, nil
+	}
+	holds, err := x.s.Index.Holdings(ctx, x.req.Peer)
+	if err != nil {
+		return nil, err
+	}
+	var refs []manifest.ReleaseRef
+	for _, v := range holds {
+		refs = append(refs, manifest.ReleaseRef{Release: v.Release, Project: v.Project, Version: v.Version})
+	}
+	if x.req.AssumeDelivered {
+		shipments, err := x.s.Index.Shipments(ctx, index.ShipmentFilter{Peer: x.req.Peer, State: "exported"})
+		if err != nil {
+			return nil, err
+		}
+		for _, sh := range shipments {
+			for _, r := range sh.Releases {
+				if !slices.Contains(refs, r) {
+					refs = append(refs, r)
+				}
+			}
+		}
+	}
+	for _, ref := range x.chooseBases(refs) {
+		r, err := x.s.release(ctx, ref.Release)
+		if errors.Is(err, store.ErrMissing) {
+			continue // sent once, no longer here: it cannot help
+		}
+		if err != nil {
+			return nil, err
+		}
+		at := len(h.base)
+		h.base = append(h.base, manifest.BundleBase{Project: ref.Project, Version: ref.Version, Release: ref.Release})
+		for e, err := range x.s.chunksOf(ctx, releaseRefs(r)) {
+			if errors.Is(err, store.ErrMissing) {
+				break
+			}
+			if err != nil {
+				return nil, err
+			}
+			if _, ok := h.chunks[e.Name]; !ok {
+				h.chunks[e.Name] = at
+			}
+		}
+	}
+	return h, nil
+}
+
+func (x *export) chooseBases(refs []manifest.ReleaseRef) []manifest.ReleaseRef {
+	sent := map[string]bool{}
+	for _, r := range x.report.Releases {
+		sent[r.Project] = true
+	}
+	slices.SortStableFunc(refs, func(a, b manifest.ReleaseRef) int { return manifest.CompareVersions(b.Version, a.Version) })
+	taken := map[string]int{}
+	var same, other []manifest.ReleaseRef
+	for _, r := range refs {
+		taken[r.Project]++
+		switch {
+		case sent[r.Project] && taken[r.Project] <= basesSame:
+			same = append(same, r)
+		case !sent[r.Project] && taken[r.Project] == 1 && len(other) < basesOther:
+			other = append(other, r)
+		}
+	}
+	return append(same, other...)
+}
+
+// plan works out how large everything will be, to the byte.
+func (x *export) plan(ctx context.Context) error {
+	var (
+		lengths []int
+		chunks  int
+		sum     int64
+	)
+	finish := func() error {
+		if len(lengths) == 0 {
+			return nil
+		}
+		size, err := pack.SealedSize(lengths, chunks, x.keys)
+		if err != nil {
+			return err
+		}
+		x.groups = append(x.groups, packGroup{len(lengths), size})
+		x.payload += size
+		lengths, chunks, sum = nil, 0, 0
+		return nil
+	}
+	if err := x.selection.Sizes(ctx, func(f store.FrameSize) error {
+		lengths = append(lengths, f.Compressed)
+		chunks += f.Chunks
+		if sum += int64(f.Compressed); sum >= store.DefaultPackSize || chunks > pack.MaxChunks-store.MaxFrameChunks {
+			return finish()
+		}
+		return nil
+	}); err != nil {
+		return err
+	}
+	if err := finish(); err != nil {
+		return err
+	}
+	// Names and signatures have one length whatever they are, so documents
+	// with the wrong ones have the right size.
+	for i, g := range x.groups {
+		x.bundle.Packs = append(x.bundle.Packs, manifest.BundlePack{Name: pack.Name{0: byte(i), 1: byte(i >> 8), 31: 1}, Size: g.size})
+	}
+	letter, err := x.letter()
+	if err != nil {
+		return err
+	}
+	if x.docSize, err = pack.EncryptedSize(int64(len(letter)), x.keys); err != nil {
+		return err
+	}
+	x.payload += x.docSize
+	layout, err := bundle.Plan(x.payload, x.req.VolumeSize)
+	if err != nil {
+		return err
+	}
+	label := x.label()
+	for i := range layout.Volumes {
+		x.report.Files = append(x.report.Files, label.Name(i+1, len(layout.Volumes)))
+	}
+	x.report.Bytes, x.report.Packs = layout.Total, len(x.groups)
+	if free, ok := freeOn(ctx, x.req.Medium); ok && free < layout.Total {
+		return &bucket.NoSpaceError{Where: x.req.MediumName, Need: layout.Total, Have: free}
+	}
+	return nil
+}
+
+func freeOn(ctx context.Context, b bucket.Bucket) (int64, bool) {
+	if sp, ok := b.(bucket.Spacer); ok {
+		if n, err := sp.Free(ctx); err == nil {
+			return n, true
+		}
+	}
+	return 0, false
+}
+
+func (x *export) label() bundle.Label {
+	return bundle.Label{Bundle: x.bundle.ID, From: x.bundle.From, To: x.bundle.To, Serial: x.bundle.Serial, Kind: x.bundle.Kind, Created: x.bundle.Created}
+}
+
+// letter is the documents part before encryption: a line for the bundle
+// document, then one for each document in its order.
+func (x *export) letter() ([]byte, error) {
+	envelope, err := manifest.Sign(x.s.keys.Signing, x.bundle)
+	if err != nil {
+		return nil, err
+	}
+	return joinLetter(envelope, x.documents)
+}
+
+func joinLetter(first *manifest.Envelope, rest []*manifest.Envelope) ([]byte, error) {
+	var out []byte
+	for _, e := range append([]*manifest.Envelope{first}, rest...) {
+		data, err := e.Marshal()
+		if err != nil {
+			return nil, err
+		}
+		out = append(append(out, data...), '\n')
+	}
+	if len(out) > maxLetter {
+		return nil, fmt.Errorf("the documents come to %d bytes, more than %d: send fewer releases at once", len(out), maxLetter)
+	}
+	return out, nil
+}
+
+// maxLetter bounds the documents part of a bundle, in bytes.
+const maxLetter = 64 << 20
+
+// write writes the bundle that was planned.
+func (x *export) write(ctx context.Context) error {
+	s := x.s
+	w, err := bundle.NewWriter(ctx, x.req.Medium, x.label(), x.payload, x.docSize, x.req.VolumeSize)
+	if err != nil {
+		return err
+	}
+	defer w.Abort()
+	if err := x.writePacks(ctx, &progressWriter{w: w, total: x.payload, progress: x.req.Progress}); err != nil {
+		return err
+	}
+	envelope, err := manifest.Sign(s.keys.Signing, x.bundle)
+	if err != nil {
+		return err
+	}
+	letter, err := joinLetter(envelope, x.documents)
+	if err != nil {
+		return err
+	}
+	sealed, err := pack.Encrypt(letter, x.keys)
+	if err != nil {
+		return err
+	}
+	if int64(len(sealed)) != x.docSize {
+		return fmt.Errorf("internal error: the documents have %d bytes instead of the %d planned", len(sealed), x.docSize)
+	}
+	if _, err := w.Write(sealed); err != nil {
+		return err
+	}
+	if err := w.Seal(); err != nil {
+		return err
+	}
+	if err := s.keep(ctx, bundlesDir, envelope); err != nil {
+		return err
+	}
+	b := x.bundle
+	if err := s.record(ctx, manifest.Fact{ShipmentSealed: &manifest.ShipmentSealed{Peer: x.req.Peer, Bundle: b.ID,
+		Serial: b.Serial, Digest: envelope.Digest(), Previous: b.Previous, Kind: b.Kind, Documents: b.Documents, Base: b.Base,
+		Releases: x.report.Releases, Bytes: x.report.Bytes, Volumes: len(x.report.Files),
+		ContentBytes: x.report.ContentBytes, Medium: x.req.MediumName}}); err != nil {
+		return err
+	}
+	if err := w.Publish(ctx); err != nil {
+		lost := s.record(context.WithoutCancel(ctx), manifest.Fact{ShipmentLost: &manifest.ShipmentLost{Bundle: b.ID,
+			Reason: "the medium did not take it"}})
+		return errors.Join(err, lost)
+	}
+	x.report.Bundle = b.ID
+	return s.record(ctx, manifest.Fact{ShipmentExported: &manifest.ShipmentExported{Bundle: b.ID}})
+}
+
+type progressWriter struct {
+	w           *bundle.Writer
+	done, total int64
+	progress    func(done, total int64)
+}
+
+func (p *progressWriter) Write(b []byte) (int, error) {
+	n, err := p.w.Write(b)
+	p.done += int64(n)
+	if p.progress != nil {
+		p.progress(p.done, p.total)
+	}
+	return n, err
+}
+
+// writePacks packs the selected frames for the peer's keys.
+func (x *export) writePacks(ctx context.Context, w *progressWriter) error {
+	var (
+		pw     *pack.Writer
+		group  int
+		frames int
+	)
+	err := x.selection.Frames(ctx, func(f pack.Frame) error {
+		if pw == nil {
+			var err error
+			if pw, err = pack.NewWriter(w, x.keys); err != nil {
+				return err
+			}
+		}
+		if err := pw.Add(f); err != nil {
+			return err
+		}
+		if frames++; frames < x.groups[group].frames {
+			return nil
+		}
+		sum, err := pw.Close()
+		if err != nil {
+			return err
+		}
+		if sum.Size != x.groups[group].size {
+			return fmt.Errorf("internal error: pack %d has %d bytes instead of the %d planned", group, sum.Size, x.groups[group].size)
+		}
+		x.bundle.Packs[group].Name = sum.Name
+		pw, frames = nil, 0
+		group++
+		return nil
+	})
+	if err == nil && group != len(x.groups) {
+		err = fmt.Errorf("internal error: %d packs written of the %d planned", group, len(x.groups))
+	}
+	return err
+}

@@ -1,0 +1,529 @@
+package transfer
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+
+	"davit/manifest"
+	"davit/manifest/index"
+	"davit/store"
+	"davit/store/bucket"
+	"davit/store/pack"
+	"davit/transfer/bundle"
+)
+
+// ImportRequest says where to look for bundles and what to do with them.
+type ImportRequest struct {
+	Medium        bucket.Reader // import cannot write to it
+	MediumName    string        // for people
+	Only          string        // take only bundles of this kind; "" takes all
+	Accept        bool          // accept what may be accepted at once
+	AllowRollback bool          // with Accept: also releases older than one held
+	DryRun        bool          // verify and plan, change nothing
+	Progress      func(done, total int64)
+}
+
+// What became of a bundle.
+const (
+	OutcomeTaken      = "taken in"
+	OutcomeRepeat     = "repeat"     // it was taken in before
+	OutcomeIncomplete = "incomplete" // volumes are missing
+	OutcomeRefused    = "refused"
+	OutcomeDamaged    = "damaged"
+	OutcomeElsewhere  = "not for this site"
+)
+
+// ImportReport says what was found on a medium and what became of it.
+type ImportReport struct {
+	DryRun   bool
+	Bundles  []BundleOutcome
+	Damaged  []bundle.DamagedFile // files that could not even be told to which bundle they belong
+	Foreign  int                  // other files, left alone
+	Accepted []Decision           // by Accept, also from earlier bundles that became complete
+}
+
+// BundleOutcome says what became of one bundle.
+type BundleOutcome struct {
+	Label    bundle.Label
+	State    string // one of the Outcome constants
+	Cause    string // of a refusal: one of manifest.Cause constants
+	Reason   string // for people
+	Missing  []string
+	Gap      []int64 // serials before this one that have not arrived; never blocks
+	Bytes    int64
+	Releases []manifest.ReceivedRelease
+	Receipts []manifest.Receipt
+	Results  []manifest.Result
+	Err      error
+}
+
+// RefusedError says that a bundle must not come in, and why.
+type RefusedError struct{ Cause, Reason string }
+
+func (e *RefusedError) Error() string { return "refused: " + e.Reason }
+
+func refuse(cause, format string, args ...any) error {
+	return &RefusedError{cause, fmt.Sprintf(format, args...)}
+}
+
+// quarantineDir holds the packs of bundles whose releases nobody has decided
+// on, as quarantine/BUNDLE/PACK.
+const quarantineDir = "quarantine/"
+
+func quarantined(id manifest.BundleID, name pack.Name) store.Guest {
+	return store.Guest{Name: name, Object: quarantineDir + id.String() + "/" + name.String()}
+}
+
+// Import takes in every bundle on a medium that is for this site. What is
+// wrong with one bundle is said in its outcome and does not stop the others.
+//
+//	scan ▸ documents: open, verify ▸ ledger ▸ packs: verify, quarantine ▸ examine ▸ audit entry: received
+//	                                                                        └ (Accept) ▸ adopt ▸ audit entry: accepted
+func (s *Site) Import(ctx context.Context, req ImportRequest) (*ImportReport, error) {
+	unlock, err := s.exclusive(ctx, "import")
+	if err != nil {
+		return nil, fmt.Errorf("import: %w", err)
+	}
+	defer unlock()
+	found, err := bundle.Scan(ctx, req.Medium)
+	if err != nil {
+		return nil, fmt.Errorf("import from %s: %w", req.MediumName, err)
+	}
+	report := &ImportReport{DryRun: req.DryRun, Damaged: found.Damaged, Foreign: found.Foreign}
+	for _, set := range found.Sets {
+		if req.Only != "" && set.Kind != req.Only {
+			continue
+		}
+		out := s.importSet(ctx, set, req)
+		if out.Err != nil {
+			var refused *RefusedError
+			switch {
+			case ctx.Err() != nil:
+				return report, fmt.Errorf("import from %s: %w", req.MediumName, context.Cause(ctx))
+			case errors.As(out.Err, &refused):
+				out.State, out.Cause, out.Reason = OutcomeRefused, refused.Cause, refused.Reason
+			case errors.Is(out.Err, bundle.ErrDamaged), errors.Is(out.Err, pack.ErrDamaged), errors.Is(out.Err, store.ErrDamaged):
+				out.State, out.Cause, out.Reason = OutcomeDamaged, manifest.CauseDamage, out.Err.Error()
+			default:
+				return report, fmt.Errorf("import %s: %w", set.Label, out.Err)
+			}
+		}
+		report.Bundles = append(report.Bundles, out)
+	}
+	if req.Accept && !req.DryRun {
+		if report.Accepted, err = s.acceptOpen(ctx, req.AllowRollback); err != nil {
+			return report, fmt.Errorf("accept: %w", err)
+		}
+	}
+	return report, nil
+}
+
+// importSet takes in one bundle. An outcome with Err set is not finished: the
+// caller says what the error means.
+func (s *Site) importSet(ctx context.Context, set *bundle.Set, req ImportRequest) BundleOutcome {
+	out := BundleOutcome{Label: set.Label, Bytes: set.Payload, State: OutcomeTaken}
+	switch known, err := s.Index.ReceivedBundle(ctx, set.From, set.Bundle); {
+	case err == nil:
+		out.State, out.Reason = OutcomeRepeat, fmt.Sprintf("it was taken in on %s; nothing to do", known.At.Format("2006-01-02 15:04"))
+		return out
+	case !errors.Is(err, ErrNotFound):
+		out.Err = err
+		return out
+	}
+	if set.To != s.Name() {
+		out.State, out.Reason = OutcomeElsewhere, fmt.Sprintf("it is for %s", set.To)
+		return out
+	}
+	if !set.Complete() {
+		out.State = OutcomeIncomplete
+		for _, v := range set.Missing() {
+			out.Missing = append(out.Missing, set.Name(v, set.Volumes))
+		}
+		out.Reason = fmt.Sprintf("%d of %d volumes are not here", len(out.Missing), set.Volumes)
+		return out
+	}
+	in := &incoming{s: s, req: req, set: set, out: &out}
+	out.Err = in.run(ctx)
+	return out
+}
+
+// incoming is one bundle on its way in.
+type incoming struct {
+	s   *Site
+	req ImportRequest
+	set *bundle.Set
+	out *BundleOutcome
+
+	peer     index.Peer
+	doc      *manifest.Bundle
+	envelope *manifest.Envelope
+	letter   []*manifest.Envelope // the documents after the first
+	releases []*manifest.Release
+	results  []*manifest.Result
+}
+
+func (in *incoming) run(ctx context.Context) error {
+	payload, err := in.set.Open(ctx)
+	if err != nil {
+		return err
+	}
+	defer payload.Close()
+	if err := in.open(ctx, payload); err != nil {
+		return in.refused(ctx, err)
+	}
+	if err := in.consultLedger(ctx); err != nil {
+		return in.refused(ctx, err)
+	}
+	if in.out.State != OutcomeTaken {
+		return nil
+	}
+	if err := in.verifyDocuments(ctx); err != nil {
+		return in.refused(ctx, err)
+	}
+	if in.req.DryRun {
+		return in.judge(ctx)
+	}
+	if err := in.quarantine(ctx, payload); err != nil {
+		return in.blame(ctx, err)
+	}
+	if err := in.examine(ctx); err != nil {
+		return in.refused(ctx, err)
+	}
+	return in.commit(ctx)
+}
+
+// open decrypts and verifies the documents, and compares everything that
+// stands outside the encryption with what is signed.
+func (in *incoming) open(ctx context.Context, payload *bundle.Payload) error {
+	size := payload.DocumentsSize()
+	if size > maxLetter+maxLetter/1024 {
+		return refuse(manifest.CauseContent, "its documents have %d bytes, more than any davit writes", size)
+	}
+	sealed := make([]byte, size)
+	if _, err := payload.ReadAt(sealed, payload.Size()-size); err != nil && err != io.EOF {
+		return err
+	}
+	keys, err := in.s.keys.PackKeys()
+	if err != nil {
+		return err
+	}
+	letter, err := pack.Decrypt(sealed, keys)
+	if errors.Is(err, pack.ErrWrongKey) {
+		return refuse(manifest.CauseRecipient, "it is encrypted for other keys than this site's; the sender has another card of %s", in.s.Name())
+	}
+	if err != nil {
+		return in.locate(ctx, err)
+	}
+	lines := bytes.Split(bytes.TrimSuffix(letter, []byte("\n")), []byte("\n"))
+	for i, line := range lines {
+		e, err := manifest.ParseEnvelope(line)
+		if err != nil {
+			return refuse(manifest.CauseContent, "document %d in it cannot be read: %v", i, err)
+		}
+		if i == 0 {
+			in.envelope = e
+		} else {
+			in.letter = append(in.letter, e)
+		}
+	}
+	claim, err := manifest.Peek[manifest.Bundle](in.envelope)
+	if errors.Is(err, manifest.ErrVersion) {
+		return refuse(manifest.CauseVersion, "%v", err)
+	}
+	if err != nil {
+		return refuse(manifest.CauseContent, "its bundle document cannot be read: %v", err)
+	}
+	in.peer, err = in.s.Index.Peer(ctx, claim.From)
+	if errors.Is(err, ErrNotFound) {
+		return refuse(manifest.CauseSignature, "it says it comes from %q, which is not known here; if it is to be trusted, compare fingerprints and run: davit peer add CARD", claim.From)
+	}
+	if err != nil {
+		return err
+	}
+	if in.doc, err = manifest.Open[manifest.Bundle](in.envelope, in.peer.Card.Signing); err != nil {
+		return refuse(manifest.CauseSignature, "its signature is not that of %s: %v", claim.From, err)
+	}
+	return in.compare()
+}
+
+// compare holds the signed document against its surroundings.
+func (in *incoming) compare() error {
+	d, l := in.doc, in.set.Label
+	switch {
+	case d.To != in.s.Name() || d.ToKey != in.s.Card.KeyDigest():
+		return refuse(manifest.CauseRecipient, "it was made for %s and not for this site", d.To)
+	case d.FromKey != in.peer.Card.KeyDigest():
+		return refuse(manifest.CauseSignature, "it was made with another card of %s than the one known here", d.From)
+	case d.ID != l.Bundle || d.From != l.From || d.Serial != l.Serial || d.Kind != l.Kind:
+		return refuse(manifest.CauseContent, "its label says %s, its signed document says bundle %s from %s, serial %d", l, d.ID, d.From, d.Serial)
+	case len(d.Documents) != len(in.letter):
+		return refuse(manifest.CauseContent, "it should carry %d documents and carries %d", len(d.Documents), len(in.letter))
+	}
+	sum := in.set.Documents
+	for _, p := range d.Packs {
+		sum += p.Size
+	}
+	if sum != in.set.Payload {
+		return refuse(manifest.CauseContent, "its parts come to %d bytes, its payload has %d", sum, in.set.Payload)
+	}
+	for i, e := range in.letter {
+		if e.Digest() != d.Documents[i].Digest {
+			return refuse(manifest.CauseContent, "document %d is not the one that was signed", i+1)
+		}
+	}
+	return nil
+}
+
+// consultLedger tells repeats, forks and gaps.
+func (in *incoming) consultLedger(ctx context.Context) error {
+	x, d := in.s.Index, in.doc
+	digest := in.envelope.Digest()
+	fork := func(other int64) error {
+		return refuse(manifest.CauseFork, "%s has signed two different histories at serial %d. Either its site was restored from an old copy, or someone has its keys. Nothing of this bundle was taken in; find out which before anything else", d.From, other)
+	}
+	received, err := x.Received(ctx, d.From)
+	if err != nil {
+		return err
+	}
+	have := map[int64]bool{}
+	for _, r := range received {
+		have[r.Serial] = true
+		switch {
+		case r.Bundle == d.ID && r.Digest == digest:
+			in.out.State, in.out.Reason = OutcomeRepeat, fmt.Sprintf("it was taken in on %s; nothing to do", r.At.Format("2006-01-02 15:04"))
+			return nil
+		case r.Bundle == d.ID || r.Serial == d.Serial:
+			return fork(d.Serial)
+		case r.Serial == d.Serial-1 && r.Digest != d.Previous:
+			return fork(d.Serial - 1)
+		case r.Serial == d.Serial+1 && r.Previous != digest:
+			return fork(d.Serial)
+		}
+	}
+	for n := d.Serial - 1; n >= 1 && len(in.out.Gap) < maxGap; n-- {
+		if !have[n] {
+			in.out.Gap = append(in.out.Gap, n)
+		}
+	}
+	slices.Reverse(in.out.Gap)
+	return nil
+}
+
+// maxGap bounds the missing serials that are named.
+const maxGap = 100
+
+// verifyDocuments checks grants and the signature of each document.
+func (in *incoming) verifyDocuments(ctx context.Context) error {
+	accepts := func(grant string) error {
+		if slices.Contains(in.peer.Accept, grant) {
+			return nil
+		}
+		return refuse(manifest.CauseGrant, "%v", &GrantError{in.doc.From, grant, "accept"})
+	}
+	for i, e := range in.letter {
+		switch d := in.doc.Documents[i]; d.Kind {
+		case manifest.DocumentRelease:
+			if err := accepts(manifest.GrantReleases); err != nil {
+				return err
+			}
+			r, err := in.s.openRelease(ctx, e)
+			if err != nil {
+				return err
+			}
+			in.releases = append(in.releases, r)
+			in.out.Releases = append(in.out.Releases, received(r, e.Digest()))
+		case manifest.DocumentResult:
+			if err := accepts(manifest.GrantResults); err != nil {
+				return err
+			}
+			r, err := manifest.Open[manifest.Result](e, in.peer.Card.Signing)
+			if err != nil {
+				return refuse(manifest.CauseSignature, "a result in it is not signed by %s: %v", in.doc.From, err)
+			}
+			if r.Site != in.doc.From {
+				return refuse(manifest.CauseContent, "a result in it is of site %s", r.Site)
+			}
+			in.results = append(in.results, r)
+			in.out.Results = append(in.out.Results, *r)
+		case manifest.DocumentReceipt:
+			r, err := manifest.Open[manifest.Receipt](e, in.peer.Card.Signing)
+			if err != nil {
+				return refuse(manifest.CauseSignature, "a receipt in it is not signed by %s: %v", in.doc.From, err)
+			}
+			if r.Site != in.doc.From || r.Peer != in.s.Name() {
+				return refuse(manifest.CauseContent, "a receipt in it is from %s to %s", r.Site, r.Peer)
+			}
+			in.out.Receipts = append(in.out.Receipts, *r)
+		default:
+			return refuse(manifest.CauseVersion, "it carries a document of the unknown kind %q; use a newer davit", d.Kind)
+		}
+	}
+	return nil
+}
+
+// openRelease verifies a release against the key of the site that made it,
+// which need not be the one that sent it.
+func (s *Site) openRelease(ctx context.Context, e *manifest.Envelope) (*manifest.Release, error) {
+	claim, err := manifest.Peek[manifest.Release](e)
+	if errors.Is(err, manifest.ErrVersion) {
+		return nil, refuse(manifest.CauseVersion, "%v", err)
+	}
+	if err != nil {
+		return nil, refuse(manifest.CauseContent, "a release in it cannot be read: %v", err)
+	}
+	key := s.Card.Signing
+	if claim.Site != s.Name() {
+		peer, err := s.Index.Peer(ctx, claim.Site)
+		if errors.Is(err, ErrNotFound) {
+			return nil, refuse(manifest.CauseSignature, "release %s %s was made by site %q, which is not known here; add its card first: davit peer add CARD", claim.Project, claim.Version, claim.Site)
+		}
+		if err != nil {
+			return nil, err
+		}
+		key = peer.Card.Signing
+	}
+	r, err := manifest.Open[manifest.Release](e, key)
+	if err != nil {
+		return nil, refuse(manifest.CauseSignature, "release %s %s is not signed by %s: %v", claim.Project, claim.Version, claim.Site, err)
+	}
+	return r, nil
+}
+
+func received(r *manifest.Release, digest manifest.Digest) manifest.ReceivedRelease {
+	v := manifest.ReceivedRelease{Release: digest, Project: r.Project, Version: r.Version, Site: r.Site,
+		Created: r.Created, Packages: len(r.Packages), State: manifest.StateWaiting}
+	for _, p := range r.Packages {
+		v.Size += p.Size
+	}
+	for _, a := range r.Attachments {
+		v.Size += a.Size
+	}
+	return v
+}
+
+// quarantine copies the packs that are not there yet. A pack is committed only
+// when its bytes are what its name says, so one that is there is whole.
+func (in *incoming) quarantine(ctx context.Context, payload *bundle.Payload) error {
+	s := in.s
+	var need, at, done int64
+	for _, p := range in.doc.Packs {
+		need += p.Size
+	}
+	if free, ok := freeOn(ctx, s.bucket); ok && free < need+minFree {
+		return &bucket.NoSpaceError{Where: "the store", Need: need + minFree, Have: free}
+	}
+	buf := make([]byte, 1<<20)
+	for _, p := range in.doc.Packs {
+		guest := quarantined(in.doc.ID, p.Name)
+		r := io.NewSectionReader(payload, at, p.Size)
+		at += p.Size
+		_, err := s.bucket.Stat(ctx, guest.Object)
+		if errors.Is(err, bucket.ErrNotExist) {
+			// Results are adopted before they are recorded, so a bundle that
+			// was broken off there has its packs in the store.
+			_, err = s.bucket.Stat(ctx, store.PackObject(p.Name))
+		}
+		if errors.Is(err, bucket.ErrNotExist) {
+			err = copyPack(ctx, s.bucket, guest, r, buf, func(n int64) {
+				if in.req.Progress != nil {
+					in.req.Progress(done+n, need)
+				}
+			})
+		}
+		if err != nil {
+			return err
+		}
+		done += p.Size
+	}
+	for _, p := range in.doc.Packs {
+		guest := quarantined(in.doc.ID, p.Name)
+		if _, err := s.bucket.Stat(ctx, guest.Object); errors.Is(err, bucket.ErrNotExist) {
+			continue
+		}
+		if err := s.Store.VerifyGuest(ctx, guest); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// copyPack writes one pack into quarantine if it is what its name says.
+func copyPack(ctx context.Context, b bucket.Bucket, guest store.Guest, r io.Reader, buf []byte, progress func(int64)) error {
+	w, err := b.Create(ctx)
+	if err != nil {
+		return err
+	}
+	defer w.Abort()
+	sum := sha256.New()
+	var n int64
+	for {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		k, err := r.Read(buf)
+		if k > 0 {
+			sum.Write(buf[:k])
+			if _, err := w.Write(buf[:k]); err != nil {
+				return err
+			}
+			n += int64(k)
+			progress(n)
+		}
+		if err == io.EOF {
+			break
+		}
+		if err != nil {
+			return err
+		}
+	}
+	if pack.Name(sum.Sum(nil)) != guest.Name {
+		return fmt.Errorf("pack %s: %w: its bytes are not what the signed document says", guest.Name, store.ErrDamaged)
+	}
+	return w.Commit(ctx, guest.Object)
+}
+
+// blame turns damage in the payload into the place on the medium, if the
+// medium's own sums show one.
+func (in *incoming) blame(ctx context.Context, err error) error {
+	if errors.Is(err, store.ErrDamaged) || errors.Is(err, pack.ErrDamaged) || errors.Is(err, bundle.ErrDamaged) {
+		return in.locate(ctx, err)
+	}
+	return err
+}
+
+func (in *incoming) locate(ctx context.Context, err error) error {
+	if verr := in.set.Verify(ctx, nil); verr != nil {
+		return fmt.Errorf("%w. Copy the bundle again, or have it sent again", verr)
+	}
+	return fmt.Errorf("%w. The volumes are as they were written, so the damage was there before; have it sent again", err)
+}
+
+// refused records a refusal in the audit log, once, and passes err on.
+func (in *incoming) refused(ctx context.Context, err error) error {
+	var r *RefusedError
+	if !errors.As(err, &r) || in.req.DryRun {
+		return err
+	}
+	known, lerr := in.s.Index.Refused(ctx)
+	if lerr != nil {
+		return lerr
+	}
+	fact := manifest.BundleRefused{Peer: in.set.From, Bundle: in.set.Bundle, Serial: in.set.Serial, Cause: r.Cause, Reason: r.Reason}
+	if in.envelope != nil {
+		fact.Digest = in.envelope.Digest()
+	}
+	for _, k := range known {
+		if k.Bundle == fact.Bundle && k.Cause == fact.Cause {
+			return err
+		}
+	}
+	if rerr := in.s.record(ctx, manifest.Fact{BundleRefused: &fact}); rerr != nil {
+		return rerr
+	}
+	return err
+}

@@ -1,0 +1,539 @@
+package transfer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"davit/manifest"
+	"davit/manifest/index"
+	"davit/store"
+	"davit/store/bucket"
+)
+
+// Decision says what was decided about one release in the inbox.
+type Decision struct {
+	Project, Version string
+	Release          manifest.Digest
+	Peer             string
+	State            string // accepted or rejected, else what it still is
+	Reason           string // why it was not accepted
+	Err              error  // the same for scripts; nil when decided
+}
+
+// WaitingError: a release cannot be accepted yet.
+type WaitingError struct {
+	Project, Version string
+	Reason           string
+}
+
+func (e *WaitingError) Error() string {
+	return fmt.Sprintf("release %s %s is not complete: %s", e.Project, e.Version, e.Reason)
+}
+
+// OlderError: a release would be a step back.
+type OlderError struct{ Project, Version, Held string }
+
+func (e *OlderError) Error() string {
+	return fmt.Sprintf("release %s %s is older than %s, which is held here; accept it with --allow-rollback", e.Project, e.Version, e.Held)
+}
+
+// judge compares the releases of a bundle with those held here.
+func (s *Site) judge(ctx context.Context, v *manifest.ReceivedRelease) error {
+	v.State, v.Reason = manifest.StateWaiting, ""
+	switch held, err := s.Index.Release(ctx, v.Project, v.Version); {
+	case err == nil && held.Digest == v.Release:
+		v.State = manifest.StateHeld
+		return nil
+	case err == nil:
+		v.State, v.Reason = manifest.StateConflict, fmt.Sprintf("another release of that version is held here (%s); releases are never changed", held.Digest.Short())
+		return nil
+	case !errors.Is(err, ErrNotFound):
+		return err
+	}
+	newest, err := s.newest(ctx, v.Project)
+	if err != nil {
+		return err
+	}
+	if newest != "" && manifest.CompareVersions(v.Version, newest) < 0 {
+		v.State, v.Reason = manifest.StateOlder, fmt.Sprintf("%s is held here; needs --allow-rollback", newest)
+	}
+	return nil
+}
+
+// newest returns the highest version of a project that is visible here.
+func (s *Site) newest(ctx context.Context, project string) (string, error) {
+	all, err := s.Index.Releases(ctx, project)
+	if err != nil || len(all) == 0 {
+		return "", err
+	}
+	return all[len(all)-1].Version, nil
+}
+
+func (in *incoming) judge(ctx context.Context) error {
+	for i := range in.out.Releases {
+		if err := in.s.judge(ctx, &in.out.Releases[i]); err != nil {
+			return err
+		}
+	}
+	missing, err := in.s.missingBases(ctx, in.doc.Base)
+	in.out.Missing = missing
+	return err
+}
+
+// missingBases names the releases a bundle builds on that are not here.
+func (s *Site) missingBases(ctx context.Context, base []manifest.BundleBase) ([]string, error) {
+	var missing []string
+	for _, b := range base {
+		_, err := s.Index.ReleaseByDigest(ctx, b.Release)
+		if errors.Is(err, ErrNotFound) {
+			missing = append(missing, b.Project+" "+b.Version)
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	return missing, nil
+}
+
+// examine verifies what the bundle brings, in quarantine.
+func (in *incoming) examine(ctx context.Context) error {
+	if err := in.judge(ctx); err != nil {
+		return err
+	}
+	view, err := in.s.quarantineView(ctx, in.doc)
+	if err != nil {
+		return err
+	}
+	defer view.Close()
+	for i := range in.releases {
+		v := &in.out.Releases[i]
+		if v.State == manifest.StateHeld || v.State == manifest.StateConflict {
+			continue
+		}
+		err := in.s.examineRelease(ctx, view, in.releases[i], in.doc.Base)
+		var missing *WaitingError
+		switch {
+		case errors.As(err, &missing):
+			v.Reason = missing.Reason
+		case err != nil:
+			return err
+		}
+	}
+	for _, r := range in.results {
+		if err := view.Complete(ctx, r.Log.Content); errors.Is(err, store.ErrMissing) {
+			return refuse(manifest.CauseContent, "the log of deployment %s is not in it", r.ID)
+		} else if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// quarantineView sees the store with the packs of a bundle that are still in
+// quarantine.
+func (s *Site) quarantineView(ctx context.Context, doc *manifest.Bundle) (*store.Store, error) {
+	var guests []store.Guest
+	for _, p := range doc.Packs {
+		g := quarantined(doc.ID, p.Name)
+		switch _, err := s.bucket.Stat(ctx, g.Object); {
+		case err == nil:
+			guests = append(guests, g)
+		case !errors.Is(err, bucket.ErrNotExist):
+			return nil, err
+		}
+	}
+	return s.Store.Overlay(ctx, guests)
+}
+
+// examineRelease verifies one release against a view in which its chunks
+// should all be. It is a *WaitingError when some are missing, a *RefusedError
+// when it is not what it says.
+func (s *Site) examineRelease(ctx context.Context, view *store.Store, r *manifest.Release, base []manifest.BundleBase) error {
+	known, err := s.knownPackages(ctx, base)
+	if err != nil {
+		return err
+	}
+	err = verifyRelease(ctx, view, r, known)
+	switch {
+	case errors.Is(err, store.ErrMissing):
+		missing, berr := s.missingBases(ctx, base)
+		if berr != nil {
+			return berr
+		}
+		reason := "chunks of it are neither here nor in the bundle; run davit check, or ask the sender for it with --full"
+		if len(missing) > 0 {
+			reason = fmt.Sprintf("it builds on %s, not held here; import and accept that first, or ask the sender for this one with --full", list(missing))
+		}
+		return &WaitingError{r.Project, r.Version, reason}
+	case errors.Is(err, store.ErrDamaged), errors.Is(err, manifest.ErrMalformed), errors.Is(err, manifest.ErrVersion):
+		return refuse(manifest.CauseContent, "release %s %s is not what it says it is: %v", r.Project, r.Version, err)
+	}
+	return err
+}
+
+// knownPackages reports packages that were verified with a base already.
+func (s *Site) knownPackages(ctx context.Context, base []manifest.BundleBase) (func(manifest.Package) bool, error) {
+	type content struct{ sum, tree, root string }
+	of := func(p manifest.Package) content {
+		c := content{sum: p.SHA256.String() + p.Kind, root: fmt.Sprint(p.Content, p.Size, p.Files, p.CaseSensitive)}
+		if p.Tree != nil {
+			c.tree = fmt.Sprint(*p.Tree)
+		}
+		return c
+	}
+	known := map[content]bool{}
+	for _, b := range base {
+		if _, err := s.Index.ReleaseByDigest(ctx, b.Release); errors.Is(err, ErrNotFound) {
+			continue
+		} else if err != nil {
+			return nil, err
+		}
+		r, err := s.release(ctx, b.Release)
+		if err != nil {
+			return nil, err
+		}
+		for _, p := range r.Packages {
+			known[of(p)] = true
+		}
+	}
+	return func(p manifest.Package) bool { return known[of(p)] }, nil
+}
+
+func list(names []string) string {
+	const most = 5
+	if len(names) <= most {
+		return joinAnd(names)
+	}
+	return fmt.Sprintf("%s and %d more", joinComma(names[:most]), len(names)-most)
+}
+
+// commit records the bundle: documents first, then one entry for all of it.
+func (in *incoming) commit(ctx context.Context) error {
+	s, d := in.s, in.doc
+	if err := s.keep(ctx, bundlesDir, in.envelope); err != nil {
+		return err
+	}
+	for i, e := range in.letter {
+		if err := s.keep(ctx, dirOf(d.Documents[i].Kind), e); err != nil {
+			return err
+		}
+	}
+	got := &manifest.BundleReceived{Peer: d.From, Bundle: d.ID, Serial: d.Serial, Digest: in.envelope.Digest(),
+		Previous: d.Previous, Kind: d.Kind, Bytes: in.set.Payload, State: manifest.ReceivedQuarantined,
+		Releases: in.out.Releases, Base: d.Base}
+	if !slices.ContainsFunc(in.out.Releases, undecided) {
+		// Nothing to decide: packs are adopted for the results' logs, or are
+		// of no use to anybody.
+		got.State = manifest.ReceivedDone
+		if len(in.results) > 0 {
+			if err := s.adopt(ctx, d); err != nil {
+				return err
+			}
+		}
+	}
+	facts := []manifest.Fact{{BundleReceived: got}}
+	settled, err := in.settle(ctx)
+	if err != nil {
+		return err
+	}
+	facts = append(facts, settled...)
+	if in.answers() {
+		issued, err := s.receipt(ctx, in.doc, in.envelope.Digest(), 1, in.out.Releases)
+		if err != nil {
+			return err
+		}
+		facts = append(facts, *issued)
+	}
+	if err := s.record(ctx, facts...); err != nil {
+		return err
+	}
+	if got.State == manifest.ReceivedDone {
+		return s.clearQuarantine(ctx, d)
+	}
+	return nil
+}
+
+// answers: receipts alone are not answered, or two sites would acknowledge
+// acknowledgements for ever.
+func (in *incoming) answers() bool {
+	return len(in.releases)+len(in.results) > 0
+}
+
+// undecided reports whether a release still waits for a decision.
+func undecided(v manifest.ReceivedRelease) bool {
+	return v.State == manifest.StateWaiting || v.State == manifest.StateOlder
+}
+
+func dirOf(kind string) string {
+	switch kind {
+	case manifest.DocumentReceipt:
+		return receiptsDir
+	case manifest.DocumentResult:
+		return resultsDir
+	}
+	return releasesDir
+}
+
+// adopt makes all packs of a bundle part of the store.
+func (s *Site) adopt(ctx context.Context, d *manifest.Bundle) error {
+	for _, p := range d.Packs {
+		if err := s.Store.Adopt(ctx, quarantined(d.ID, p.Name)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *Site) clearQuarantine(ctx context.Context, d *manifest.Bundle) error {
+	for _, p := range d.Packs {
+		if err := s.bucket.Delete(ctx, quarantined(d.ID, p.Name).Object); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// receipt signs the answer to a bundle.
+func (s *Site) receipt(ctx context.Context, d *manifest.Bundle, digest manifest.Digest, revision int64, releases []manifest.ReceivedRelease) (*manifest.Fact, error) {
+	r := &manifest.Receipt{Version: 1, Site: s.Name(), Peer: d.From, Bundle: d.ID, Serial: d.Serial, Digest: digest,
+		Revision: revision, Created: manifest.NewTime(s.now()), State: manifest.ReceiptWhole}
+	for _, v := range releases {
+		state := v.State
+		switch v.State {
+		case manifest.StateHeld:
+			state = manifest.StateAccepted
+		case manifest.StateOlder:
+			state = manifest.StateWaiting
+		}
+		r.Releases = append(r.Releases, manifest.ReceiptRelease{Release: v.Release, Project: v.Project, Version: v.Version, State: state, Reason: v.Reason})
+	}
+	missing, err := s.missingBases(ctx, d.Base)
+	if err != nil {
+		return nil, err
+	}
+	if len(missing) > 0 && slices.ContainsFunc(releases, undecided) {
+		r.State, r.Missing = manifest.ReceiptIncomplete, missing
+	}
+	_, id, err := s.sign(ctx, receiptsDir, r)
+	if err != nil {
+		return nil, err
+	}
+	return &manifest.Fact{ReceiptIssued: &manifest.ReceiptIssued{Peer: d.From, Bundle: d.ID, Revision: revision, Receipt: id}}, nil
+}
+
+// bundle reads a bundle document that was received or sent.
+func (s *Site) bundle(ctx context.Context, digest manifest.Digest) (*manifest.Bundle, error) {
+	e, err := s.envelope(ctx, bundlesDir, digest)
+	if err != nil {
+		return nil, err
+	}
+	return manifest.Peek[manifest.Bundle](e)
+}
+
+// acceptOpen accepts everything in the inbox that can be accepted, lower
+// versions first.
+func (s *Site) acceptOpen(ctx context.Context, rollback bool) ([]Decision, error) {
+	items, err := s.Index.InboxOpen(ctx)
+	if err != nil {
+		return nil, err
+	}
+	slices.SortStableFunc(items, func(a, b index.InboxItem) int { return manifest.CompareVersions(a.Version, b.Version) })
+	var decisions []Decision
+	// One accepted release may be what another waited for, in any order.
+	for again := true; again; {
+		again = false
+		for i := range items {
+			it := &items[i]
+			if it.State == manifest.StateAccepted {
+				continue
+			}
+			d, err := s.accept(ctx, *it, rollback)
+			if err != nil {
+				return decisions, err
+			}
+			at := slices.IndexFunc(decisions, func(o Decision) bool { return o.Release == d.Release && o.Peer == d.Peer })
+			if at < 0 {
+				decisions = append(decisions, d)
+			} else {
+				decisions[at] = d
+			}
+			if d.State == manifest.StateAccepted {
+				it.State, again = manifest.StateAccepted, true
+			}
+		}
+	}
+	return decisions, nil
+}
+
+// Accept makes a release in the inbox visible. An older one needs rollback.
+func (s *Site) Accept(ctx context.Context, project, version string, rollback bool) (Decision, error) {
+	unlock, err := s.exclusive(ctx, "import")
+	if err != nil {
+		return Decision{}, fmt.Errorf("accept: %w", err)
+	}
+	defer unlock()
+	it, err := s.inboxItem(ctx, project, version)
+	if err != nil {
+		return Decision{}, fmt.Errorf("accept: %w", err)
+	}
+	d, err := s.accept(ctx, it, rollback)
+	if err == nil {
+		err = d.Err
+	}
+	if err != nil {
+		return d, fmt.Errorf("accept: %w", err)
+	}
+	return d, nil
+}
+
+// inboxItem finds the open item of that name; of several the newest bundle's.
+func (s *Site) inboxItem(ctx context.Context, project, version string) (index.InboxItem, error) {
+	items, err := s.Index.Inbox(ctx)
+	if err != nil {
+		return index.InboxItem{}, err
+	}
+	var decided string
+	for _, it := range slices.Backward(items) {
+		if it.Project != project || it.Version != version {
+			continue
+		}
+		if it.State == manifest.StateAccepted || it.State == manifest.StateRejected || it.State == manifest.StateHeld {
+			decided = it.State
+			continue
+		}
+		return it, nil
+	}
+	if decided != "" {
+		return index.InboxItem{}, fmt.Errorf("release %s %s is %s already; there is nothing to decide: %w", project, version, decided, ErrNotFound)
+	}
+	return index.InboxItem{}, fmt.Errorf("there is no release %s %s in the inbox; see: davit inbox list: %w", project, version, ErrNotFound)
+}
+
+// accept adopts the packs of a release's bundle and records the acceptance. A
+// decision with Err set was not made; the error it returns is another's.
+func (s *Site) accept(ctx context.Context, it index.InboxItem, rollback bool) (Decision, error) {
+	d := Decision{Project: it.Project, Version: it.Version, Release: it.Release, Peer: it.Peer, State: it.State}
+	no := func(err error) (Decision, error) {
+		d.Err, d.Reason = err, err.Error()
+		return d, nil
+	}
+	v := manifest.ReceivedRelease{Release: it.Release, Project: it.Project, Version: it.Version}
+	if err := s.judge(ctx, &v); err != nil {
+		return d, err
+	}
+	d.State = v.State
+	switch v.State {
+	case manifest.StateConflict:
+		held, err := s.Index.Release(ctx, it.Project, it.Version)
+		if err != nil {
+			return d, err
+		}
+		return no(&ConflictError{Project: it.Project, Version: it.Version, Held: held.Digest, New: it.Release})
+	case manifest.StateOlder:
+		if !rollback {
+			newest, err := s.newest(ctx, it.Project)
+			if err != nil {
+				return d, err
+			}
+			return no(&OlderError{it.Project, it.Version, newest})
+		}
+	}
+	doc, err := s.bundle(ctx, it.BundleDigest)
+	if err != nil {
+		return d, err
+	}
+	r, err := s.release(ctx, it.Release)
+	if err != nil {
+		return d, err
+	}
+	if v.State != manifest.StateHeld {
+		view, err := s.quarantineView(ctx, doc)
+		if err != nil {
+			return d, err
+		}
+		err = s.examineRelease(ctx, view, r, doc.Base)
+		view.Close()
+		var waiting *WaitingError
+		var refused *RefusedError
+		if errors.As(err, &waiting) || errors.As(err, &refused) {
+			return no(err)
+		}
+		if err != nil {
+			return d, err
+		}
+		if err := s.adopt(ctx, doc); err != nil {
+			return d, err
+		}
+	}
+	fact := manifest.Fact{ReleaseAccepted: &manifest.ReleaseAccepted{Release: it.Release, Project: it.Project, Version: it.Version,
+		Peer: it.Peer, Bundle: it.Bundle, Rollback: v.State == manifest.StateOlder}}
+	if err := s.decide(ctx, doc, it, manifest.StateAccepted, "", fact); err != nil {
+		return d, err
+	}
+	d.State = manifest.StateAccepted
+	return d, nil
+}
+
+// Reject turns a release in the inbox down. The reason goes back to the sender.
+func (s *Site) Reject(ctx context.Context, project, version, reason string) (Decision, error) {
+	fail := func(err error) (Decision, error) { return Decision{}, fmt.Errorf("reject: %w", err) }
+	unlock, err := s.exclusive(ctx, "import")
+	if err != nil {
+		return fail(err)
+	}
+	defer unlock()
+	it, err := s.inboxItem(ctx, project, version)
+	if err != nil {
+		return fail(err)
+	}
+	doc, err := s.bundle(ctx, it.BundleDigest)
+	if err != nil {
+		return fail(err)
+	}
+	fact := manifest.Fact{ReleaseRejected: &manifest.ReleaseRejected{Release: it.Release, Project: it.Project, Version: it.Version,
+		Peer: it.Peer, Bundle: it.Bundle, Reason: reason}}
+	if err := s.decide(ctx, doc, it, manifest.StateRejected, reason, fact); err != nil {
+		return fail(err)
+	}
+	return Decision{Project: project, Version: version, Release: it.Release, Peer: it.Peer, State: manifest.StateRejected, Reason: reason}, nil
+}
+
+// decide records a decision with a new receipt, and clears the quarantine when
+// nothing of the bundle waits any more.
+func (s *Site) decide(ctx context.Context, doc *manifest.Bundle, it index.InboxItem, state, reason string, fact manifest.Fact) error {
+	items, err := s.Index.Inbox(ctx)
+	if err != nil {
+		return err
+	}
+	var releases []manifest.ReceivedRelease
+	waiting := false
+	for _, o := range items {
+		if o.Bundle != it.Bundle || o.Peer != it.Peer {
+			continue
+		}
+		v := manifest.ReceivedRelease{Release: o.Release, Project: o.Project, Version: o.Version, State: o.State, Reason: o.Reason}
+		if o.Release == it.Release {
+			v.State, v.Reason = state, reason
+		}
+		waiting = waiting || undecided(v)
+		releases = append(releases, v)
+	}
+	revision, _, err := s.Index.LastReceipt(ctx, it.Peer, it.Bundle)
+	if err != nil {
+		return err
+	}
+	issued, err := s.receipt(ctx, doc, it.BundleDigest, revision+1, releases)
+	if err != nil {
+		return err
+	}
+	if err := s.record(ctx, fact, *issued); err != nil {
+		return err
+	}
+	if waiting {
+		return nil
+	}
+	return s.clearQuarantine(ctx, doc)
+}
