@@ -365,6 +365,12 @@ func TestHugeDocumentsAreRefusedUnread(t *testing.T) {
 	}
 }
 
+func TestReleaseSizeCountsEverything(t *testing.T) {
+	if got, want := sampleRelease().Size(), int64(3+(1<<40)+2); got != want {
+		t.Errorf("size %d, want %d", got, want)
+	}
+}
+
 func TestSubjectsCannotDisagree(t *testing.T) {
 	data, err := manifest.EncodeDocument(sampleRelease())
 	if err != nil {

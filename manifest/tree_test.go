@@ -132,6 +132,15 @@ func TestTreeComesBack(t *testing.T) {
 	if want := (manifest.TreeSummary{Entries: 9, Files: 3, Size: sampleTree[3].Size + sampleTree[6].Size}); r.Summary() != want {
 		t.Errorf("summary %+v, want %+v", r.Summary(), want)
 	}
+	w := manifest.NewTreeWriter(io.Discard)
+	for _, e := range sampleTree {
+		if err := w.Add(e); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if w.Summary() != r.Summary() {
+		t.Errorf("writer counts %+v, reader %+v", w.Summary(), r.Summary())
+	}
 }
 
 func TestTreeRefuses(t *testing.T) {
