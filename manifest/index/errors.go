@@ -26,8 +26,7 @@ var (
 	ErrSequence = errors.New("entry does not follow the last one in the log")
 )
 
-// A FactError says that a fact contradicts what the index holds, so that its
-// entry was not applied.
+// A FactError says that a fact contradicts what the index holds.
 type FactError struct {
 	Sequence int64
 	Fact     string // its name, such as "release.accepted"

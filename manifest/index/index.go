@@ -14,17 +14,25 @@
 //
 // Several processes may have the file open. Every read sees all that was
 // committed before it began, by whomever; writers wait for one another. A
-// write is durable when the call returns. [Index.Append] does its work inside
-// the writer's lock, so that two processes cannot give one sequence number to
-// two entries.
+// write is durable when the call returns.
+//
+// # The log comes first
+//
+// Whoever writes an entry makes it durable in the store and then applies it
+// here. What stands in the log cannot be refused any more, or the site would
+// be stuck for ever: [Index.Apply] takes every well-formed entry that follows
+// the last one, and sets a fact aside that contradicts what is known (a second
+// release of one version, say), which [Counts] shows. So that none gets
+// there, ask [Index.Check] before an entry is stored: it says what Apply would
+// set aside. An entry is stored under its sequence, which only one process can
+// do, so what held at the check still holds then.
 //
 // # Errors
 //
 // Absence is [ErrNotFound], except for packs, where it is store.ErrMissing as
 // store.Index wants it. A file that SQLite cannot read is [ErrDamaged], one
 // that a newer davit wrote is [ErrNewer]; an entry that does not follow the
-// last one is [ErrSequence], one whose facts contradict what the index holds a
-// [*FactError]. A full disk is a *bucket.NoSpaceError.
+// last one is [ErrSequence]. Check gives a [*FactError]. A full disk is a *bucket.NoSpaceError.
 //
 // FORMAT.md describes the tables and how to read them with sqlite3 alone.
 package index
@@ -49,7 +57,6 @@ type Index struct {
 	write  *sql.DB // one connection
 	read   *sql.DB // a few, which cannot write
 	lookup [len(lookupWidths)]statement
-	insert statement
 }
 
 var _ store.Index = (*Index)(nil)
@@ -120,11 +127,11 @@ type statement struct {
 	stmt *sql.Stmt
 }
 
-func (s *statement) prepare(ctx context.Context, db *sql.DB, text func() string) (*sql.Stmt, error) {
+func (s *statement) prepare(ctx context.Context, db *sql.DB, text string) (*sql.Stmt, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.stmt == nil {
-		stmt, err := db.PrepareContext(ctx, text())
+		stmt, err := db.PrepareContext(ctx, text)
 		if err != nil {
 			return nil, err
 		}

@@ -10,7 +10,7 @@ CREATE TABLE packs (
 	name   BLOB    NOT NULL UNIQUE,           -- SHA-256 of the pack's ciphertext
 	size   INTEGER NOT NULL,                  -- bytes of the pack
 	chunks INTEGER NOT NULL,                  -- entries of its table
-	keys   BLOB    NOT NULL                   -- chunks.key of its distinct chunks, ascending, 8 bytes each, big-endian
+	keys   BLOB    NOT NULL                   -- chunks.key of each distinct chunk, ascending, 8 bytes each, big-endian
 ) STRICT;
 
 -- Keyed by the first 8 bytes of the name, because a rowid look-up is the
@@ -47,6 +47,14 @@ CREATE TABLE entries (
 	actor    TEXT    NOT NULL,
 	facts    TEXT    NOT NULL, -- their names, a JSON list
 	payload  BLOB    NOT NULL  -- the signed JSON
+) STRICT;
+
+-- Facts that contradicted what was known when they came and had no effect.
+CREATE TABLE contradictions (
+	n        INTEGER PRIMARY KEY,
+	sequence INTEGER NOT NULL,
+	fact     TEXT    NOT NULL,
+	reason   TEXT    NOT NULL
 ) STRICT;
 
 CREATE TABLE site (
