@@ -80,7 +80,7 @@ func (t *TreeWriter) CaseCollision() (a, b string, ok bool) {
 	return t.check.first, t.check.second, t.check.second != ""
 }
 
-// appendTreeEntry writes the one form a valid entry has. CheckPath leaves only
+// appendTreeEntry writes the one form a valid entry has. CheckTreePath leaves only
 // the quotation mark to be escaped.
 func appendTreeEntry(b []byte, e *TreeEntry) []byte {
 	b = append(b, `{"path":"`...)

@@ -87,11 +87,47 @@ func checkForm(what, s string, form *regexp.Regexp, want string) error {
 // to create below a folder on Linux, macOS and Windows alike. What it lets
 // through is clean: path.Clean would not change it.
 func CheckPath(p string) error {
-	if err := checkPath(p); err != nil {
-		if len(p) > 100 {
-			p = strings.ToValidUTF8(p[:100], "?") + "…"
+	err := checkPath(p)
+	if err == nil {
+		err = portable(p)
+	}
+	return ofPath(p, err)
+}
+
+// CheckTreePath is CheckPath for paths within a tree, which are as their
+// makers called them: it lets through what Windows alone cannot have, such as
+// drivers/aux.c. Who writes a tree on Windows must ask CheckPath as well.
+func CheckTreePath(p string) error {
+	return ofPath(p, checkPath(p))
+}
+
+// ofPath says which path an error is about.
+func ofPath(p string, err error) error {
+	if err == nil {
+		return nil
+	}
+	if len(p) > 100 {
+		p = strings.ToValidUTF8(p[:100], "?") + "…"
+	}
+	return fmt.Errorf("path %q: %w", p, err)
+}
+
+// portable refuses what Windows alone cannot have in a path.
+func portable(p string) error {
+	for e := range strings.SplitSeq(p, "/") {
+		switch e[len(e)-1] { // checkPath lets no element be empty
+		case '.', ' ':
+			return errors.New("has an element ending in a dot or a space, which Windows drops")
 		}
-		return fmt.Errorf("path %q: %w", p, err)
+		if len(e) >= 2 && e[1] == ':' && isLetter(e[0]) {
+			return errors.New("has a drive letter")
+		}
+		// Windows takes "nul", "NUL.txt" and "nul .txt" for the device.
+		base, _, _ := strings.Cut(e, ".")
+		base = strings.TrimRight(base, " ")
+		if len(base) >= 3 && len(base) <= 7 && reservedForm.MatchString(base) {
+			return fmt.Errorf("has the element %q, a device name on Windows", e)
+		}
 	}
 	return nil
 }
@@ -126,13 +162,6 @@ func checkElement(e string) error {
 	case len(e) > MaxElement:
 		return fmt.Errorf("has an element longer than %d bytes", MaxElement)
 	}
-	switch e[len(e)-1] {
-	case '.', ' ':
-		return errors.New("has an element ending in a dot or a space, which Windows drops")
-	}
-	if len(e) >= 2 && e[1] == ':' && isLetter(e[0]) {
-		return errors.New("has a drive letter")
-	}
 	ascii := true
 	for i := 0; i < len(e); i++ {
 		switch c := e[i]; {
@@ -148,12 +177,6 @@ func checkElement(e string) error {
 		if err := checkRunes(e); err != nil {
 			return err
 		}
-	}
-	// Windows takes "nul", "NUL.txt" and "nul .txt" for the device.
-	base, _, _ := strings.Cut(e, ".")
-	base = strings.TrimRight(base, " ")
-	if len(base) >= 3 && len(base) <= 7 && reservedForm.MatchString(base) {
-		return fmt.Errorf("has the element %q, a device name on Windows", e)
 	}
 	return nil
 }
@@ -178,14 +201,15 @@ func checkRunes(s string) error {
 }
 
 // FoldPath returns a form of p that is equal for two paths that a file system
-// blind to case, or one that normalizes Unicode, may take for one.
+// blind to case, or one that normalizes Unicode, may take for one. Folding a
+// folded path changes nothing.
 func FoldPath(p string) string {
 	upper := false
 	for i := 0; i < len(p); i++ {
 		c := p[i]
 		if c >= 0x80 {
 			// Folding can undo a composition, so normalize on both sides.
-			return norm.NFC.String(cases.Fold().String(norm.NFD.String(p)))
+			return norm.NFC.String(strings.Map(smallest, cases.Fold().String(norm.NFD.String(p))))
 		}
 		upper = upper || 'A' <= c && c <= 'Z'
 	}
@@ -193,4 +217,18 @@ func FoldPath(p string) string {
 		return p
 	}
 	return strings.ToLower(p)
+}
+
+// smallest returns one and the same of all runes that differ only in case: the
+// least, or its lower case if it is an ASCII letter. It settles the scripts
+// in which full folding maps two runes to each other, such as Cherokee.
+func smallest(r rune) rune {
+	least := r
+	for o := unicode.SimpleFold(r); o != r; o = unicode.SimpleFold(o) {
+		least = min(least, o)
+	}
+	if 'A' <= least && least <= 'Z' {
+		least += 'a' - 'A'
+	}
+	return least
 }

@@ -22,7 +22,7 @@ const (
 
 // TreeEntry is one line of a tree's listing.
 type TreeEntry struct {
-	Path   string // slash-separated, below the tree's root; see CheckPath
+	Path   string // slash-separated, below the tree's root; see CheckTreePath
 	Type   string
 	Mode   uint32 // permission bits of files and directories
 	Size   int64  // files only
@@ -42,7 +42,7 @@ var emptyDigest = DigestOf(nil)
 
 // Validate checks what can be known of an entry without the others.
 func (e *TreeEntry) Validate() error {
-	if err := CheckPath(e.Path); err != nil {
+	if err := CheckTreePath(e.Path); err != nil {
 		return err
 	}
 	if err := e.check(); err != nil {

@@ -247,12 +247,12 @@ func (f *failing) Read([]byte) (int, error) { return 0, f.err }
 // Every step that writes is broken twice: it failed, and it failed but took
 // effect. After each the same Write must succeed and everything must be there.
 func TestEveryStepFails(t *testing.T) {
-	content := random(1, 3<<20)
+	content := random(1, 350_000)
 	keys := testKeys(t)
 	for _, mode := range []buckettest.Mode{buckettest.Fail, buckettest.FailPersisted} {
 		for at := int64(1); ; at++ {
 			mem, index := bucket.NewMem(), store.NewMemoryIndex(1)
-			o := store.Options{Keys: keys, PackSize: 1 << 20}
+			o := store.Options{Keys: keys, PackSize: 100_000}
 			if _, err := store.Create(t.Context(), mem, index, o); err != nil {
 				t.Fatal(err)
 			}

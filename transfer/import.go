@@ -35,6 +35,7 @@ const (
 	OutcomeIncomplete = "incomplete" // volumes are missing
 	OutcomeRefused    = "refused"
 	OutcomeDamaged    = "damaged"
+	OutcomeUnreadable = "unreadable" // the medium failed while it was read
 	OutcomeElsewhere  = "not for this site"
 )
 
@@ -102,12 +103,17 @@ func (s *Site) Import(ctx context.Context, req ImportRequest) (*ImportReport, er
 		out := s.importSet(ctx, set, req)
 		if out.Err != nil {
 			var refused *RefusedError
+			var medium *mediumError
 			switch {
 			case ctx.Err() != nil:
 				return report, fmt.Errorf("import from %s: %w", req.MediumName, context.Cause(ctx))
+			case errors.Is(out.Err, bundle.ErrIncomplete):
+				out.State, out.Reason = OutcomeIncomplete, fmt.Sprintf("a volume went away while it was read: %v. Put the medium back and import again", out.Err)
+			case errors.As(out.Err, &medium):
+				out.State, out.Reason = OutcomeUnreadable, fmt.Sprintf("%v. Put the medium in again or copy it to another; what was read is kept", out.Err)
 			case errors.As(out.Err, &refused):
 				out.State, out.Cause, out.Reason = OutcomeRefused, refused.Cause, refused.Reason
-			case errors.Is(out.Err, bundle.ErrDamaged), errors.Is(out.Err, pack.ErrDamaged), errors.Is(out.Err, store.ErrDamaged):
+			case isDamage(out.Err):
 				out.State, out.Cause, out.Reason = OutcomeDamaged, manifest.CauseDamage, out.Err.Error()
 			default:
 				return report, fmt.Errorf("import %s: %w", set.Label, out.Err)
@@ -147,9 +153,43 @@ func (s *Site) importSet(ctx context.Context, set *bundle.Set, req ImportRequest
 		out.Reason = fmt.Sprintf("%d of %d volumes are not here", len(out.Missing), set.Volumes)
 		return out
 	}
+	first := out
 	in := &incoming{s: s, req: req, set: set, out: &out}
-	out.Err = in.run(ctx)
+	if out.Err = in.run(ctx); isDamage(out.Err) && hasCopies(set) && set.Verify(ctx, nil) == nil {
+		// Some volume is there twice and the first copy is bad; Verify has put
+		// a good one in front.
+		out = first
+		in = &incoming{s: s, req: req, set: set, out: &out}
+		out.Err = in.run(ctx)
+	}
 	return out
+}
+
+func isDamage(err error) bool {
+	return errors.Is(err, bundle.ErrDamaged) || errors.Is(err, pack.ErrDamaged) || errors.Is(err, store.ErrDamaged)
+}
+
+func hasCopies(set *bundle.Set) bool {
+	for _, files := range set.Present {
+		if len(files) > 1 {
+			return true
+		}
+	}
+	return false
+}
+
+// mediumError says that it was the medium that failed.
+type mediumError struct{ err error }
+
+func (e *mediumError) Error() string { return fmt.Sprintf("the medium could not be read: %v", e.err) }
+func (e *mediumError) Unwrap() error { return e.err }
+
+// fromMedium marks errors of reading a payload, unless they say more.
+func fromMedium(err error) error {
+	if err == nil || isDamage(err) || errors.Is(err, bundle.ErrIncomplete) {
+		return err
+	}
+	return &mediumError{err}
 }
 
 // incoming is one bundle on its way in.
@@ -206,7 +246,7 @@ func (in *incoming) open(ctx context.Context, payload *bundle.Payload) error {
 	}
 	sealed := make([]byte, size)
 	if _, err := payload.ReadAt(sealed, payload.Size()-size); err != nil && err != io.EOF {
-		return err
+		return fromMedium(err)
 	}
 	keys, err := in.s.keys.PackKeys()
 	if err != nil {
@@ -478,7 +518,7 @@ func copyPack(ctx context.Context, b bucket.Bucket, guest store.Guest, r io.Read
 			break
 		}
 		if err != nil {
-			return err
+			return fromMedium(err)
 		}
 	}
 	if pack.Name(sum.Sum(nil)) != guest.Name {
@@ -490,7 +530,8 @@ func copyPack(ctx context.Context, b bucket.Bucket, guest store.Guest, r io.Read
 // blame turns damage in the payload into the place on the medium, if the
 // medium's own sums show one.
 func (in *incoming) blame(ctx context.Context, err error) error {
-	if errors.Is(err, store.ErrDamaged) || errors.Is(err, pack.ErrDamaged) || errors.Is(err, bundle.ErrDamaged) {
+	var medium *mediumError
+	if isDamage(err) || errors.As(err, &medium) {
 		return in.locate(ctx, err)
 	}
 	return err
@@ -499,6 +540,9 @@ func (in *incoming) blame(ctx context.Context, err error) error {
 func (in *incoming) locate(ctx context.Context, err error) error {
 	if verr := in.set.Verify(ctx, nil); verr != nil {
 		return fmt.Errorf("%w. Copy the bundle again, or have it sent again", verr)
+	}
+	if !isDamage(err) {
+		return err
 	}
 	return fmt.Errorf("%w. The volumes are as they were written, so the damage was there before; have it sent again", err)
 }

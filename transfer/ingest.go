@@ -440,7 +440,7 @@ func (t *treeIngest) folder(root *os.Root, at string) error {
 			return context.Cause(t.ctx)
 		}
 		name := path.Join(at, e.Name())
-		if err := manifest.CheckPath(name); err != nil {
+		if err := manifest.CheckTreePath(name); err != nil {
 			return &SourceError{t.full(name), err.Error()}
 		}
 		switch kind := e.Type(); {

@@ -13,6 +13,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -201,6 +202,11 @@ func (m *materializer) pack(p *manifest.Package) error {
 	entries := func(yield func(chunk.Entry, error) bool) {
 		err := walkPackage(m.ctx, m.s.Store, p, func(e manifest.TreeEntry, chunks iter.Seq2[chunk.Entry, error]) error {
 			e.Path = path.Join(p.Path, e.Path)
+			if runtime.GOOS == "windows" {
+				if err := manifest.CheckPath(e.Path); err != nil {
+					return fmt.Errorf("this file system cannot have it: %w", err)
+				}
+			}
 			return m.entry(e, chunks, &queue, yield)
 		})
 		if err != nil && err != errStopped {
