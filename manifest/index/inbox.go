@@ -99,7 +99,7 @@ func received(ctx context.Context, q querier, where string, args ...any) ([]Rece
 		b := &v.v
 		return r.Scan(&v.n, &b.Peer, text{&b.Bundle}, &b.Serial, text{&b.Digest}, text{&b.Previous}, &b.Kind, &b.State,
 			moment{&b.At}, &b.Bytes, list[manifest.BundleBase]{&b.Base})
-	}, `SELECT n, peer, bundle, serial, digest, previous, kind, state, received, bytes, base FROM received
+	}, `SELECT n, peer, bundle, serial, digest, previous, kind, state, arrived, bytes, base FROM received
 		WHERE `+where+" ORDER BY n", args...)
 	if err != nil {
 		return nil, err
@@ -139,7 +139,7 @@ func (x *Index) inbox(ctx context.Context, where string) ([]InboxItem, error) {
 		return r.Scan(&v.Peer, text{&v.Bundle}, &v.Serial, text{&v.BundleDigest}, text{&v.Release}, &v.Project, &v.Version, &v.Site,
 			moment{&v.Created}, &v.Packages, &v.Size, &v.State, &v.Reason, moment{&v.At}, list[manifest.BundleBase]{&v.Base})
 	}, `SELECT b.peer, b.bundle, b.serial, b.digest, c.release, c.project, c.version, c.site, c.created, c.packages, c.size,
-			c.state, c.reason, b.received, b.base
+			c.state, c.reason, b.arrived, b.base
 		FROM received b JOIN received_releases c ON c.received = b.n`+where+" ORDER BY b.n, c.position")
 	return all, x.fail(ctx, "list inbox", err)
 }
@@ -149,7 +149,7 @@ func (p *projection) bundleReceived(f *manifest.BundleReceived) error {
 	if err != nil {
 		return err
 	}
-	n, err := p.number(`INSERT INTO received (peer, bundle, serial, digest, previous, kind, state, received, bytes, base)
+	n, err := p.number(`INSERT INTO received (peer, bundle, serial, digest, previous, kind, state, arrived, bytes, base)
 		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 		ON CONFLICT (peer, bundle) DO UPDATE SET state = excluded.state WHERE digest = excluded.digest RETURNING n`,
 		f.Peer, f.Bundle.String(), f.Serial, digestText(f.Digest), digestText(f.Previous), f.Kind, f.State, p.at, f.Bytes, base)

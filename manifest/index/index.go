@@ -92,6 +92,9 @@ func (x *Index) open(ctx context.Context) error {
 	return x.migrate(ctx)
 }
 
+// Path returns the path of the file.
+func (x *Index) Path() string { return x.path }
+
 // Close lets go of the file. Nobody may be using the index.
 func (x *Index) Close() error {
 	var errs []error

@@ -28,7 +28,7 @@ const onTheWay = ` EXISTS (SELECT 1 FROM shipment_documents t JOIN shipments s O
 // first the newest receipt for each of its bundles, then the results of
 // releases that it sent; each in the order of issue.
 func (x *Index) PendingDocuments(ctx context.Context, peer string) ([]manifest.BundleDocument, error) {
-	all, err := collect(ctx, x.read, scanDocument, `
+	all, err := collect(ctx, x.read, scanDocument, `SELECT kind, document FROM (
 		SELECT 'receipt' AS kind, receipt AS document, n AS issued FROM receipts_issued r
 			WHERE peer = ?1 AND NOT`+onTheWay+`
 			AND revision = (SELECT max(revision) FROM receipts_issued WHERE peer = r.peer AND bundle = r.bundle)
@@ -37,7 +37,7 @@ func (x *Index) PendingDocuments(ctx context.Context, peer string) ([]manifest.B
 			WHERE site = '' AND result <> '' AND NOT`+onTheWay+`
 			AND EXISTS (SELECT 1 FROM received b JOIN received_releases c ON c.received = b.n
 				WHERE b.peer = ?1 AND c.release = deployments.release)
-		ORDER BY kind, issued`, peer)
+		) ORDER BY kind, issued`, peer)
 	return all, x.fail(ctx, "list documents for "+peer, err)
 }
 

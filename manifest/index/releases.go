@@ -96,7 +96,7 @@ func (p *projection) overtake(d manifest.Digest, project, version string) error 
 
 // receivedRelease finds a release in a bundle that came.
 func (p *projection) receivedRelease(peer string, bundle manifest.BundleID, release manifest.Digest) (int64, error) {
-	n, err := p.number(`SELECT n FROM received JOIN received_releases ON received = n
+	n, err := p.number(`SELECT b.n FROM received b JOIN received_releases c ON c.received = b.n
 		WHERE peer = ? AND bundle = ? AND release = ?`, peer, bundle.String(), digestText(release))
 	if errors.Is(err, sql.ErrNoRows) {
 		err = contradict("no bundle %s of %s with that release was received", bundle, peer)

@@ -142,7 +142,7 @@ func (x *Index) Holdings(ctx context.Context, peer string) ([]Holding, error) {
 			SELECT c.release, c.project, c.version, s.settled AS since FROM receipt_releases c
 				JOIN receipts_settled s USING (peer, bundle) WHERE s.peer = ?1 AND c.state = 'accepted'
 			UNION ALL
-			SELECT c.release, c.project, c.version, b.received FROM received b
+			SELECT c.release, c.project, c.version, b.arrived FROM received b
 				JOIN received_releases c ON c.received = b.n JOIN releases v ON v.digest = c.release WHERE b.peer = ?1)
 		GROUP BY release`, peer)
 	if err != nil {

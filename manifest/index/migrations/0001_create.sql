@@ -167,7 +167,7 @@ CREATE TABLE received (
 	previous TEXT    NOT NULL,
 	kind     TEXT    NOT NULL,
 	state    TEXT    NOT NULL,
-	received INTEGER NOT NULL,
+	arrived  INTEGER NOT NULL,
 	bytes    INTEGER NOT NULL,
 	base     TEXT    NOT NULL, -- JSON list
 	UNIQUE (peer, bundle)
