@@ -461,12 +461,21 @@ func (s *Site) EndInterrupted(ctx context.Context) error {
 	return nil
 }
 
-// Log opens the log of a deployment, here or settled from a peer.
+// Log opens the log of a deployment, here or settled from a peer. The
+// beginning of an id will do where it fits only one.
 func (s *Site) Log(ctx context.Context, id string) (io.ReadCloser, *manifest.Result, error) {
-	run, err := s.Index.Deployment(ctx, id)
+	runs, err := s.Index.Deployments(ctx, index.DeploymentFilter{})
 	if err != nil {
 		return nil, nil, err
 	}
+	runs = slices.DeleteFunc(runs, func(d index.Deployment) bool { return !strings.HasPrefix(d.ID, id) })
+	switch {
+	case len(runs) == 0 || id == "":
+		return nil, nil, fmt.Errorf("deployment %q: %w; see: davit status", id, ErrNotFound)
+	case len(runs) > 1:
+		return nil, nil, fmt.Errorf("%q fits %d deployments; give more of the id", id, len(runs))
+	}
+	run := runs[0]
 	if run.Result.IsZero() {
 		return nil, nil, fmt.Errorf("deployment %s has not ended: %w", id, ErrNotFound)
 	}

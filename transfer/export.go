@@ -1,6 +1,7 @@
 package transfer
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -520,7 +521,7 @@ func joinLetter(first *manifest.Envelope, rest []*manifest.Envelope) ([]byte, er
 		if err != nil {
 			return nil, err
 		}
-		out = append(append(out, data...), '\n')
+		out = append(append(out, bytes.TrimRight(data, "\n")...), '\n')
 	}
 	if len(out) > maxLetter {
 		return nil, fmt.Errorf("the documents come to %d bytes, more than %d: send fewer releases at once", len(out), maxLetter)
