@@ -17,7 +17,6 @@ func filled(b *testing.B, n int) *index.Index {
 	for p := range n / 1000 {
 		add(b, x, p, numbered(p*1000, 1000)...)
 	}
-	b.ResetTimer()
 	return x
 }
 
@@ -53,22 +52,25 @@ func BenchmarkLocate(b *testing.B) {
 }
 
 func BenchmarkAddPack(b *testing.B) {
-	for _, c := range []struct{ before, size int }{{0, 1000}, {benchChunks, 1000}, {benchChunks, 10000}} {
-		b.Run(fmt.Sprintf("%dk+%d", c.before/1000, c.size), func(b *testing.B) {
-			x := filled(b, c.before)
-			for n := range b.N {
-				b.StopTimer()
-				t := table(numbered(2*benchChunks+n*c.size, c.size)...)
-				b.StartTimer()
-				if _, err := x.AddPack(b.Context(), packName(-n-5), 1, t); err != nil {
-					b.Fatal(err)
+	for _, before := range []int{0, benchChunks} {
+		x, packs, chunks := filled(b, before), before, before
+		if info, err := os.Stat(x.Path()); err == nil && before > 0 {
+			b.Logf("%d bytes for a chunk", info.Size()/int64(before))
+		}
+		for _, size := range []int{1000, 10000} {
+			b.Run(fmt.Sprintf("%d+%d", before, size), func(b *testing.B) {
+				for range b.N {
+					b.StopTimer()
+					t := table(numbered(chunks, size)...)
+					packs, chunks = packs+1, chunks+size
+					b.StartTimer()
+					if _, err := x.AddPack(b.Context(), packName(packs), 1, t); err != nil {
+						b.Fatal(err)
+					}
 				}
-			}
-			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*c.size), "ns/chunk")
-			if info, err := os.Stat(x.Path()); err == nil && c.before > 0 && c.size == 1000 {
-				b.ReportMetric(float64(info.Size())/float64(c.before+b.N*c.size), "B/chunk")
-			}
-		})
+				b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*size), "ns/chunk")
+			})
+		}
 	}
 }
 

@@ -49,14 +49,39 @@ func (x *Index) Locate(ctx context.Context, names []chunk.Name, out []store.Loca
 			return x.fail(ctx, "locate chunks", err)
 		}
 	}
-	// One snapshot, so that a chunk that another process moves meanwhile is
-	// found either there or here.
+	query := func(w int, args ...any) (*sql.Rows, error) { return stmts[w].QueryContext(ctx, args...) }
+	if len(names) <= lookupWidths[len(lookupWidths)-1] {
+		if clashes, err := locate(query, names, out); err != nil || len(clashes) == 0 {
+			return x.fail(ctx, "locate chunks", err)
+		}
+	}
+	// What takes several queries takes one snapshot, so that a chunk which
+	// another process moves meanwhile is found either there or here.
 	tx, err := x.read.BeginTx(ctx, nil)
 	if err != nil {
 		return x.fail(ctx, "locate chunks", err)
 	}
 	defer tx.Rollback()
-	return x.fail(ctx, "locate chunks", locate(ctx, tx, stmts[:], names, out))
+	return x.fail(ctx, "locate chunks", locateAll(ctx, tx, stmts[:], names, out))
+}
+
+// locateAll looks names up in tx, also those that stand in spares.
+func locateAll(ctx context.Context, tx *sql.Tx, stmts []*sql.Stmt, names []chunk.Name, out []store.Location) error {
+	clashes, err := locate(func(w int, args ...any) (*sql.Rows, error) {
+		return tx.StmtContext(ctx, stmts[w]).QueryContext(ctx, args...)
+	}, names, out)
+	if err != nil {
+		return err
+	}
+	for _, i := range clashes {
+		err := tx.QueryRowContext(ctx, `SELECT pack, frame, offset, length FROM spares
+			WHERE key = ? AND name = ? ORDER BY pack LIMIT 1`, keyOf(names[i]), names[i][:]).
+			Scan(&out[i].Pack, &out[i].Frame, &out[i].Offset, &out[i].Length)
+		if err != nil && !errors.Is(err, sql.ErrNoRows) {
+			return err
+		}
+	}
+	return nil
 }
 
 // wanted is a name to look up and where the answer goes.
@@ -65,8 +90,9 @@ type wanted struct {
 	i   int
 }
 
-// locate looks names up in tx, with one statement for each of lookupWidths.
-func locate(ctx context.Context, tx *sql.Tx, stmts []*sql.Stmt, names []chunk.Name, out []store.Location) error {
+// locate looks names up in chunks; query runs the statement of one of
+// lookupWidths. It returns the numbers of names whose key another chunk has.
+func locate(query func(w int, args ...any) (*sql.Rows, error), names []chunk.Name, out []store.Location) ([]int, error) {
 	order := make([]wanted, len(names))
 	for i, n := range names {
 		order[i] = wanted{keyOf(n), i}
@@ -88,23 +114,15 @@ func locate(ctx context.Context, tx *sql.Tx, stmts []*sql.Stmt, names []chunk.Na
 		for i := range width {
 			args = append(args, part[min(i, len(part)-1)].key) // padded with the last
 		}
-		rows, err := tx.StmtContext(ctx, stmts[w]).QueryContext(ctx, args...)
+		rows, err := query(w, args...)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		if clashes, err = place(rows, part, names, out, clashes); err != nil {
-			return err
+			return nil, err
 		}
 	}
-	for _, i := range clashes {
-		err := tx.QueryRowContext(ctx, `SELECT pack, frame, offset, length FROM spares
-			WHERE key = ? AND name = ? ORDER BY pack LIMIT 1`, keyOf(names[i]), names[i][:]).
-			Scan(&out[i].Pack, &out[i].Frame, &out[i].Offset, &out[i].Length)
-		if err != nil && !errors.Is(err, sql.ErrNoRows) {
-			return err
-		}
-	}
-	return nil
+	return clashes, nil
 }
 
 // place puts rows where they are wanted and adds to clashes the names whose
@@ -224,7 +242,7 @@ func missing(ctx context.Context, tx *sql.Tx, chunks []pack.ChunkInfo) ([]pack.C
 		names[i] = chunks[i].Name
 	}
 	out := make([]store.Location, len(names))
-	if err := locate(ctx, tx, stmts, names, out); err != nil {
+	if err := locateAll(ctx, tx, stmts, names, out); err != nil {
 		return nil, err
 	}
 	var lost []pack.ChunkInfo

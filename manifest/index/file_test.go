@@ -397,3 +397,20 @@ func TestOpenTwiceAfterRemove(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
+
+// TestFormat holds FORMAT.md against the schema.
+func TestFormat(t *testing.T) {
+	text, err := os.ReadFile("FORMAT.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	tables := column(t, raw(t, fresh(t).Path()), "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'goose%' AND name NOT LIKE 'sqlite%'")
+	if len(tables) < 10 {
+		t.Fatalf("only tables %v", tables)
+	}
+	for _, name := range tables {
+		if !strings.Contains(string(text), "`"+name+"`") {
+			t.Errorf("FORMAT.md says nothing of table %s", name)
+		}
+	}
+}
