@@ -60,7 +60,9 @@ type BundleOutcome struct {
 	Releases []manifest.ReceivedRelease
 	Receipts []manifest.Receipt
 	Results  []manifest.Result
-	Err      error
+	// Documents are the releases' own, in the order of Releases.
+	Documents []*manifest.Release
+	Err       error
 }
 
 // RefusedError says that a bundle must not come in, and why.
@@ -377,6 +379,7 @@ func (in *incoming) verifyDocuments(ctx context.Context) error {
 			}
 			in.releases = append(in.releases, r)
 			in.out.Releases = append(in.out.Releases, received(r, e.Digest()))
+			in.out.Documents = append(in.out.Documents, r)
 		case manifest.DocumentResult:
 			if err := accepts(manifest.GrantResults); err != nil {
 				return err

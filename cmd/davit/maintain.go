@@ -1,0 +1,191 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"strings"
+
+	"github.com/urfave/cli/v2"
+
+	"davit/store"
+	"davit/transfer"
+)
+
+func (p *program) checkCommand() *cli.Command {
+	return &cli.Command{Name: "check", Usage: "look whether everything here is there and sound",
+		Description: "Compares packs, documents and the audit log with each other; with --read-data every byte with its name.\nWhat a crash left is taken in; damage is named and exits with 3.",
+		Flags:       []cli.Flag{&cli.BoolFlag{Name: "read-data", Usage: "read every byte"}},
+		Action: p.withSite(func(ctx context.Context, c *cli.Context, s *transfer.Site, _ *home) error {
+			if _, err := arguments(c); err != nil {
+				return err
+			}
+			req := transfer.CheckRequest{ReadData: c.Bool("read-data")}
+			var done func()
+			req.Progress, done = p.progress("Checking")
+			r, err := s.Check(ctx, req)
+			done()
+			if err != nil {
+				return fmt.Errorf("check: %w", err)
+			}
+			return p.checked(r, "Checked")
+		})}
+}
+
+// checkView is what check and repair found, in JSON.
+type checkView struct {
+	Sound    bool            `json:"sound"`
+	Packs    int             `json:"packs"`
+	Chunks   int64           `json:"chunks"`
+	Bytes    int64           `json:"bytes"`
+	Releases int             `json:"releases"`
+	Entries  int64           `json:"entries"`
+	Adopted  []string        `json:"adopted"`
+	Problems []store.Problem `json:"problems"`
+}
+
+func (p *program) checked(r *transfer.CheckReport, did string) error {
+	v := checkView{len(r.Problems) == 0, r.Packs, r.Chunks, r.Bytes, r.Releases, r.Entries, nonNil(r.Adopted), nonNil(r.Problems)}
+	err := p.result(v, func() {
+		p.say("%s %s with %s in %s, %s, %s of the audit log.", did, count(r.Packs, "pack", "packs"), count(r.Chunks, "chunk", "chunks"),
+			size(r.Bytes), count(r.Releases, "release", "releases"), count(r.Entries, "entry", "entries"))
+		if len(r.Adopted) > 0 {
+			p.say("Took in %s that the index did not know, as a crash leaves them.", count(len(r.Adopted), "pack", "packs"))
+		}
+		if v.Sound {
+			p.say("All is well.")
+			return
+		}
+		rows := [][]string{{"DAMAGED", "WHY"}}
+		for _, x := range r.Problems {
+			rows = append(rows, []string{x.Object, x.Reason})
+		}
+		p.table(rows)
+		p.warn("%s found. What is lost comes back when a peer or the maker sends it again with --full, or from a copy of the store", count(len(r.Problems), "problem was", "problems were"))
+	})
+	if err == nil && !v.Sound {
+		return p.reported(failf(exitDamage, "damage"))
+	}
+	return err
+}
+
+func (p *program) repairCommand() *cli.Command {
+	return group("repair", "mend what can be mended", &cli.Command{Name: "index", Usage: "make the index anew from the store",
+		Description: "The index holds nothing that is not in the store too. Deleting it or losing it loses nothing; this brings it back.",
+		Action: func(c *cli.Context) error {
+			if _, err := arguments(c); err != nil {
+				return err
+			}
+			h, err := loadHome(c)
+			if err != nil {
+				return err
+			}
+			o, closeStore, err := p.options(h)
+			if err != nil {
+				return err
+			}
+			defer closeStore()
+			progress, done := p.progress("Reading packs")
+			r, err := transfer.RepairIndex(c.Context, o, progress)
+			done()
+			if err != nil {
+				return err
+			}
+			return p.checked(r, "Indexed")
+		}})
+}
+
+func (p *program) gcCommand() *cli.Command {
+	return &cli.Command{Name: "gc", Usage: "remove what no release, log or open bundle needs",
+		Flags: []cli.Flag{&cli.BoolFlag{Name: "dry-run", Usage: "say what would go, remove nothing"}},
+		Action: p.withSite(func(ctx context.Context, c *cli.Context, s *transfer.Site, _ *home) error {
+			if _, err := arguments(c); err != nil {
+				return err
+			}
+			dry := c.Bool("dry-run")
+			r, err := s.Collect(ctx, dry)
+			if err != nil {
+				return err
+			}
+			return p.result(struct {
+				DryRun bool `json:"dryRun"`
+				*store.CollectReport
+			}{dry, r}, func() {
+				verb := "Removed"
+				if dry {
+					verb = "Would remove"
+				}
+				p.say("%s %s of %d, pack %d anew; that frees %s.", verb, count(r.Dropped+r.Unindexed, "pack", "packs"), r.Packs, r.Repacked, exact(r.Freed-r.Written))
+				if dry {
+					p.say("Nothing was changed.")
+				}
+			})
+		})}
+}
+
+func (p *program) auditCommand() *cli.Command {
+	return group("audit", "the log of everything that happened here",
+		&cli.Command{Name: "log", Usage: "print it, oldest first",
+			Flags: []cli.Flag{
+				&cli.Int64Flag{Name: "since", Usage: "only entries after number `N`"},
+			},
+			Action: p.withSite(p.auditLog)},
+		&cli.Command{Name: "verify", Usage: "prove that no entry was changed, added or taken out",
+			Action: p.withSite(func(ctx context.Context, c *cli.Context, s *transfer.Site, _ *home) error {
+				if _, err := arguments(c); err != nil {
+					return err
+				}
+				head, err := s.AuditVerify(ctx)
+				if err != nil {
+					return fmt.Errorf("the audit log is not what it was: %w. Keep this machine as it is and find out who could write to the store", err)
+				}
+				return p.result(struct {
+					Unbroken bool   `json:"unbroken"`
+					Entries  int64  `json:"entries"`
+					Digest   string `json:"digest"`
+				}{true, head.Sequence, head.Digest.String()}, func() {
+					p.say("The audit log is unbroken: %s, the last is %s.", count(head.Sequence, "entry", "entries"), head.Digest)
+					p.say("Write the last digest down elsewhere; then nobody can cut the log's end off unseen.")
+				})
+			})})
+}
+
+// auditPage is how many entries are read at once.
+const auditPage = 500
+
+type entryView struct {
+	Sequence int64           `json:"sequence"`
+	Time     string          `json:"time"`
+	Actor    string          `json:"actor"`
+	Facts    []string        `json:"facts"`
+	Digest   string          `json:"digest"`
+	Entry    json.RawMessage `json:"entry"` // as it was signed
+}
+
+func (p *program) auditLog(ctx context.Context, c *cli.Context, s *transfer.Site, _ *home) error {
+	if _, err := arguments(c); err != nil {
+		return err
+	}
+	entries := []entryView{}
+	rows := [][]string{{"NO", "TIME", "WHO", "WHAT", "DIGEST"}}
+	for after := c.Int64("since"); ; {
+		page, err := s.Index.Entries(ctx, after, auditPage)
+		if err != nil {
+			return err
+		}
+		for _, e := range page {
+			after = e.Sequence
+			if p.json {
+				entries = append(entries, entryView{e.Sequence, stamp(e.Time), e.Actor, nonNil(e.Names), e.Digest.String(), e.Payload})
+			} else {
+				rows = append(rows, []string{fmt.Sprint(e.Sequence), when(e.Time), e.Actor, strings.Join(e.Names, ", "), e.Digest.Short()})
+			}
+		}
+		if len(page) < auditPage {
+			break
+		}
+	}
+	return p.result(struct {
+		Entries []entryView `json:"entries"`
+	}{entries}, func() { p.table(rows) })
+}
