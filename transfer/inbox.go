@@ -132,17 +132,21 @@ func (in *incoming) examine(ctx context.Context) error {
 	return nil
 }
 
-// quarantineView sees the store with the packs of a bundle that are still in
-// quarantine.
+// quarantineView sees the store with the packs of a bundle, wherever they are
+// on their way: still in quarantine, or in the store and not in the index,
+// where a crash may have left them.
 func (s *Site) quarantineView(ctx context.Context, doc *manifest.Bundle) (*store.Store, error) {
 	var guests []store.Guest
 	for _, p := range doc.Packs {
-		g := quarantined(doc.ID, p.Name)
-		switch _, err := s.bucket.Stat(ctx, g.Object); {
-		case err == nil:
-			guests = append(guests, g)
-		case !errors.Is(err, bucket.ErrNotExist):
-			return nil, err
+		for _, object := range []string{quarantined(doc.ID, p.Name).Object, store.PackObject(p.Name)} {
+			_, err := s.bucket.Stat(ctx, object)
+			if err == nil {
+				guests = append(guests, store.Guest{Name: p.Name, Object: object})
+				break
+			}
+			if !errors.Is(err, bucket.ErrNotExist) {
+				return nil, err
+			}
 		}
 	}
 	return s.Store.Overlay(ctx, guests)

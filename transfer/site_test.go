@@ -3,6 +3,7 @@ package transfer_test
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
 	"io"
 	"os"
@@ -20,6 +21,7 @@ type world struct {
 	t         testing.TB
 	dev, prod *place
 	stick     *bucket.Dir
+	over      bucket.Bucket // stands before the stick, if set
 	now       time.Time
 }
 
@@ -234,4 +236,27 @@ func readAll(t testing.TB, r io.ReadCloser) string {
 		t.Fatal(err)
 	}
 	return string(data)
+}
+
+// medium is the stick, or what stands before it to break it.
+func (w *world) medium() bucket.Bucket {
+	if w.over != nil {
+		return w.over
+	}
+	return w.stick
+}
+
+func wantSame(t testing.TB, a, b any) {
+	t.Helper()
+	x, err := json.MarshalIndent(a, "", " ")
+	if err != nil {
+		t.Fatal(err)
+	}
+	y, err := json.MarshalIndent(b, "", " ")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(x, y) {
+		t.Fatalf("not the same:\n%s\n%s", x, y)
+	}
 }
