@@ -87,8 +87,6 @@ func wantsJSON(args []string) bool {
 	return false
 }
 
-func hasEllipsis(name string) bool { return strings.HasSuffix(name, "…") }
-
 // suggest returns the command nearest to what was typed, if one is near.
 func suggest(commands []*cli.Command, typed string) string {
 	best, nearest := "", 3

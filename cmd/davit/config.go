@@ -108,7 +108,7 @@ func loadHome(c *cli.Context) (*home, error) {
 	if err != nil {
 		return nil, usage(err)
 	}
-	if info, err := os.Stat(path); err == nil && info.IsDir() {
+	if info, err := os.Stat(path); err == nil && info.IsDir() || filepath.Ext(path) != ".yaml" {
 		path = filepath.Join(path, configName)
 	}
 	data, err := os.ReadFile(path)

@@ -62,10 +62,7 @@ func viewResult(r *manifest.Result) deploymentView {
 }
 
 func (p *program) deploy(ctx context.Context, c *cli.Context, s *transfer.Site, _ *home) error {
-	args, err := arguments(c, "PROJECT", "VERSION")
-	if err != nil {
-		return err
-	}
+	args := c.Args().Slice()
 	env := c.String("env")
 	if env == "" {
 		return usagef("--env ENVIRONMENT is missing: where is %s %s to be deployed?", printable(args[0]), printable(args[1]))
@@ -121,10 +118,7 @@ func (p *program) materializeCommand() *cli.Command {
 		Description: "Files that are there already with the right content stay as they are; other files in the folder stay too.",
 		Flags:       []cli.Flag{&cli.StringSliceFlag{Name: "package", Usage: "only the package `NAME`; may be given again"}},
 		Action: p.withSite(func(ctx context.Context, c *cli.Context, s *transfer.Site, _ *home) error {
-			args, err := arguments(c, "PROJECT", "VERSION", "FOLDER")
-			if err != nil {
-				return err
-			}
+			args := c.Args().Slice()
 			req := transfer.MaterializeRequest{Project: args[0], Version: args[1], Dir: args[2], Packages: c.StringSlice("package")}
 			var done func()
 			req.Progress, done = p.progress("Writing")
@@ -159,10 +153,7 @@ func (p *program) logCommand() *cli.Command {
 			if c.NArg() == 0 {
 				return p.listDeployments(ctx, c, s)
 			}
-			args, err := arguments(c, "ID")
-			if err != nil {
-				return err
-			}
+			args := c.Args().Slice()
 			return p.printLog(ctx, s, args[0])
 		})}
 }

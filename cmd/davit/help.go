@@ -80,10 +80,7 @@ compdef _davit davit
 func (p *program) completionCommand() *cli.Command {
 	return &cli.Command{Name: "completion", Usage: "print the completion script of a shell", ArgsUsage: "bash|zsh|fish",
 		Action: func(c *cli.Context) error {
-			args, err := arguments(c, "bash|zsh|fish")
-			if err != nil {
-				return err
-			}
+			args := c.Args().Slice()
 			script := ""
 			switch args[0] {
 			case "bash":
@@ -91,9 +88,11 @@ func (p *program) completionCommand() *cli.Command {
 			case "zsh":
 				script = zshCompletion
 			case "fish":
-				if script, err = c.App.ToFishCompletion(); err != nil {
+				fish, err := c.App.ToFishCompletion()
+				if err != nil {
 					return fmt.Errorf("make completion: %w", err)
 				}
+				script = fish
 			default:
 				return usagef("%q is no shell that davit can complete in; bash, zsh and fish are", printable(args[0]))
 			}
@@ -105,9 +104,6 @@ func (p *program) completionCommand() *cli.Command {
 func (p *program) manCommand() *cli.Command {
 	return &cli.Command{Name: "man", Usage: "print the man page: davit man | man -l -",
 		Action: func(c *cli.Context) error {
-			if _, err := arguments(c); err != nil {
-				return err
-			}
 			page, err := c.App.ToMan()
 			if err != nil {
 				return fmt.Errorf("make man page: %w", err)

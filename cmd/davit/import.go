@@ -124,10 +124,7 @@ func viewDecision(d transfer.Decision) decisionView {
 }
 
 func (p *program) importFrom(ctx context.Context, c *cli.Context, s *transfer.Site, req transfer.ImportRequest) error {
-	args, err := arguments(c, "FOLDER")
-	if err != nil {
-		return err
-	}
+	args := c.Args().Slice()
 	medium, err := openMedium(args[0])
 	if err != nil {
 		return err
@@ -332,7 +329,7 @@ func (p *program) tellBundle(b bundleView, dryRun bool) {
 	head := fmt.Sprintf("Bundle %d from %s, %s of %s", b.Serial, b.From, size(b.Bytes), b.Kind)
 	switch b.State {
 	case transfer.OutcomeRepeat:
-		p.say("%s: you have it already; %s.", head, strings.TrimPrefix(b.Reason, "it "))
+		p.say("%s: you have it already, %s.", head, b.Reason)
 	case transfer.OutcomeIncomplete:
 		p.warn("%s is not complete: %s. Bring these too and run it again:\n  %s", head, b.Reason, strings.Join(b.Missing, "\n  "))
 	case transfer.OutcomeRefused:
@@ -368,7 +365,7 @@ func (p *program) tellBundle(b bundleView, dryRun bool) {
 	if len(b.Results) > 0 {
 		rows := [][]string{{"DEPLOYED", "ENVIRONMENT", "STATUS", "BY", "ENDED", "LOG"}}
 		for _, r := range b.Results {
-			rows = append(rows, []string{r.Project + " " + r.Version, r.Environment, r.Status, r.Actor, r.Ended, r.ID[:8]})
+			rows = append(rows, []string{r.Project + " " + r.Version, r.Environment, r.Status, r.Actor, whenStamp(r.Ended), r.ID[:8]})
 		}
 		p.table(rows)
 	}
@@ -485,9 +482,6 @@ func inboxRow(it index.InboxItem) []string {
 }
 
 func (p *program) listInbox(ctx context.Context, c *cli.Context, s *transfer.Site, _ *home) error {
-	if _, err := arguments(c); err != nil {
-		return err
-	}
 	read := s.Index.InboxOpen
 	if c.Bool("all") {
 		read = s.Index.Inbox
@@ -513,10 +507,7 @@ func (p *program) listInbox(ctx context.Context, c *cli.Context, s *transfer.Sit
 }
 
 func (p *program) showInbox(ctx context.Context, c *cli.Context, s *transfer.Site, _ *home) error {
-	args, err := arguments(c, "PROJECT", "VERSION")
-	if err != nil {
-		return err
-	}
+	args := c.Args().Slice()
 	r, digest, err := s.InboxRelease(ctx, args[0], args[1])
 	if err != nil {
 		return err
@@ -529,10 +520,7 @@ func (p *program) showInbox(ctx context.Context, c *cli.Context, s *transfer.Sit
 }
 
 func (p *program) acceptRelease(ctx context.Context, c *cli.Context, s *transfer.Site, _ *home) error {
-	args, err := arguments(c, "PROJECT", "VERSION")
-	if err != nil {
-		return err
-	}
+	args := c.Args().Slice()
 	d, err := s.Accept(ctx, args[0], args[1], c.Bool("allow-rollback"))
 	if err != nil {
 		return err
@@ -564,10 +552,7 @@ func (p *program) acceptRelease(ctx context.Context, c *cli.Context, s *transfer
 }
 
 func (p *program) rejectRelease(ctx context.Context, c *cli.Context, s *transfer.Site, _ *home) error {
-	args, err := arguments(c, "PROJECT", "VERSION")
-	if err != nil {
-		return err
-	}
+	args := c.Args().Slice()
 	reason := strings.TrimSpace(c.String("reason"))
 	if reason == "" {
 		return usagef("--reason TEXT is missing: the people who sent %s %s will read it", printable(args[0]), printable(args[1]))

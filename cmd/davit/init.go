@@ -49,10 +49,7 @@ work: work
 `
 
 func (p *program) initSite(c *cli.Context) error {
-	args, err := arguments(c, "NAME")
-	if err != nil {
-		return err
-	}
+	args := c.Args().Slice()
 	name := args[0]
 	if err := manifest.CheckSite(name); err != nil {
 		return usage(err)
@@ -291,9 +288,6 @@ func (p *program) cardCommand() *cli.Command {
 	return &cli.Command{Name: "card", Usage: "print this site's card, to hand to peers",
 		Flags: []cli.Flag{&cli.StringFlag{Name: "out", Usage: "write it to `FILE` instead; nothing is overwritten"}},
 		Action: p.withSite(func(ctx context.Context, c *cli.Context, s *transfer.Site, _ *home) error {
-			if _, err := arguments(c); err != nil {
-				return err
-			}
 			data, err := s.CardEnvelope(ctx)
 			if err != nil {
 				return fmt.Errorf("read card: %w", err)

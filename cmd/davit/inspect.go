@@ -36,10 +36,7 @@ func (p *program) inspectCommand() *cli.Command {
 const maxInspect = 64 << 20
 
 func (p *program) inspect(c *cli.Context) error {
-	args, err := arguments(c, "FILE")
-	if err != nil {
-		return err
-	}
+	args := c.Args().Slice()
 	f, err := os.Open(args[0])
 	if err != nil {
 		return failf(exitUnreachable, "%s cannot be read: %v", args[0], plain(err))

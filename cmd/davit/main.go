@@ -33,9 +33,11 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math"
 	"os"
 	"os/signal"
 	"runtime/debug"
+	"strings"
 	"syscall"
 	"time"
 
@@ -200,26 +202,42 @@ func finish(app *cli.App) {
 		for _, c := range commands {
 			c.OnUsageError = onUsage
 			c.HideHelpCommand = true
+			if act := c.Action; len(c.Subcommands) == 0 {
+				c.Action = func(c *cli.Context) error {
+					// Before anything is opened: a slip costs nothing.
+					if err := checkArguments(c); err != nil {
+						return err
+					}
+					return act(c)
+				}
+			}
 			each(c.Subcommands)
 		}
 	}
 	each(app.Commands)
 }
 
-// arguments returns exactly the named arguments, or says how the command is
-// called. A last name ending in "…" takes one or more.
-func arguments(c *cli.Context, names ...string) ([]string, error) {
-	got := c.Args().Slice()
-	many := len(names) > 0 && len(names[len(names)-1]) > len("…") && hasEllipsis(names[len(names)-1])
-	if len(got) == len(names) || (many && len(got) > len(names)) {
-		return got, nil
-	}
-	call := c.Command.HelpName
+// checkArguments compares the arguments with what the command says it takes:
+// NAME is one, [NAME] may be left out, and a last NAME… is one or more.
+func checkArguments(c *cli.Context) error {
+	names := strings.Fields(c.Command.ArgsUsage)
+	least, most := 0, len(names)
 	for _, n := range names {
-		call += " " + n
+		if !optional(n) {
+			least++
+		}
+		if strings.HasSuffix(strings.TrimSuffix(n, "]"), "…") {
+			most = math.MaxInt
+		}
 	}
-	if len(got) > len(names) {
-		return nil, usagef("%q is one argument too many; the command is: %s", printable(got[len(names)]), call)
+	call := strings.TrimSpace(c.Command.HelpName + " " + c.Command.ArgsUsage)
+	switch n := c.NArg(); {
+	case n < least:
+		return usagef("%s is missing; the command is: %s", names[n], call)
+	case n > most:
+		return usagef("%q is one argument too many; the command is: %s", printable(c.Args().Get(most)), call)
 	}
-	return nil, usagef("%s is missing; the command is: %s", names[len(got)], call)
+	return nil
 }
+
+func optional(name string) bool { return strings.HasPrefix(name, "[") && strings.HasSuffix(name, "]") }

@@ -17,9 +17,6 @@ func (p *program) checkCommand() *cli.Command {
 		Description: "Compares packs, documents and the audit log with each other; with --read-data every byte with its name.\nWhat a crash left is taken in; damage is named and exits with 3.",
 		Flags:       []cli.Flag{&cli.BoolFlag{Name: "read-data", Usage: "read every byte"}},
 		Action: p.withSite(func(ctx context.Context, c *cli.Context, s *transfer.Site, _ *home) error {
-			if _, err := arguments(c); err != nil {
-				return err
-			}
 			req := transfer.CheckRequest{ReadData: c.Bool("read-data")}
 			var done func()
 			req.Progress, done = p.progress("Checking")
@@ -73,9 +70,6 @@ func (p *program) repairCommand() *cli.Command {
 	return group("repair", "mend what can be mended", &cli.Command{Name: "index", Usage: "make the index anew from the store",
 		Description: "The index holds nothing that is not in the store too. Deleting it or losing it loses nothing; this brings it back.",
 		Action: func(c *cli.Context) error {
-			if _, err := arguments(c); err != nil {
-				return err
-			}
 			h, err := loadHome(c)
 			if err != nil {
 				return err
@@ -99,9 +93,6 @@ func (p *program) gcCommand() *cli.Command {
 	return &cli.Command{Name: "gc", Usage: "remove what no release, log or open bundle needs",
 		Flags: []cli.Flag{&cli.BoolFlag{Name: "dry-run", Usage: "say what would go, remove nothing"}},
 		Action: p.withSite(func(ctx context.Context, c *cli.Context, s *transfer.Site, _ *home) error {
-			if _, err := arguments(c); err != nil {
-				return err
-			}
 			dry := c.Bool("dry-run")
 			r, err := s.Collect(ctx, dry)
 			if err != nil {
@@ -132,9 +123,6 @@ func (p *program) auditCommand() *cli.Command {
 			Action: p.withSite(p.auditLog)},
 		&cli.Command{Name: "verify", Usage: "prove that no entry was changed, added or taken out",
 			Action: p.withSite(func(ctx context.Context, c *cli.Context, s *transfer.Site, _ *home) error {
-				if _, err := arguments(c); err != nil {
-					return err
-				}
 				head, err := s.AuditVerify(ctx)
 				if err != nil {
 					return fmt.Errorf("the audit log is not what it was: %w. Keep this machine as it is and find out who could write to the store", err)
@@ -163,9 +151,6 @@ type entryView struct {
 }
 
 func (p *program) auditLog(ctx context.Context, c *cli.Context, s *transfer.Site, _ *home) error {
-	if _, err := arguments(c); err != nil {
-		return err
-	}
 	entries := []entryView{}
 	rows := [][]string{{"NO", "TIME", "WHO", "WHAT", "DIGEST"}}
 	for after := c.Int64("since"); ; {

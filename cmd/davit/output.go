@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -13,6 +14,10 @@ import (
 	"github.com/vbauerster/mpb/v8"
 	"github.com/vbauerster/mpb/v8/decor"
 	"golang.org/x/term"
+
+	"davit/store/bucket"
+	"davit/transfer"
+	"davit/transfer/bundle"
 )
 
 // say tells people something on stderr.
@@ -70,13 +75,41 @@ func (p *program) fail(err error) {
 	}
 }
 
-// message is an error's text for people.
+// message is an error's text for people: one sentence on what happened to
+// what, then what to do.
 func message(err error) string {
-	text := printableText(err.Error())
+	var (
+		full    *bucket.NoSpaceError
+		missing *transfer.MissingValuesError
+	)
+	switch {
+	case errors.As(err, &missing):
+		return fmt.Sprintf("%s %s cannot be deployed to %s: it needs a value for %s. Nothing was run. Give it with: %s", missing.Project, missing.Version,
+			missing.Environment, list(missing.Names), setAdvice(missing.Project, missing.Names, missing.Environment))
+	case errors.As(err, &full) && full.Need > 0:
+		return fmt.Sprintf("there is too little room on %s: %s are needed and %s are free. Make room and run the same command again; nothing is lost",
+			printable(full.Where), exact(full.Need), exact(full.Have))
+	case errors.As(err, &full):
+		return fmt.Sprintf("%s is full. Make room and run the same command again; nothing is lost", printable(full.Where))
+	}
+	text := printableText(standalone(err).Error())
 	if codeOf(err) == exitUnexpected {
-		text += ". This should not happen: run it again with -v, and report what it prints"
+		text += ". This was not foreseen: run it again with -v, and report what it prints"
 	}
 	return text
+}
+
+// standalone returns the part of an error that is a whole sentence, without
+// what the callers on its way put before it.
+func standalone(err error) error {
+	for e := err; e != nil; e = errors.Unwrap(e) {
+		switch e.(type) {
+		case *transfer.ConflictError, *transfer.KeyChangeError, *transfer.GrantError, *transfer.OlderError, *transfer.WaitingError,
+			*transfer.SourceError, *bundle.ExistError, *codeError, *usageError:
+			return e
+		}
+	}
+	return err
 }
 
 // table prints rows in columns. The first row is the head.
@@ -158,6 +191,15 @@ func stamp(t time.Time) string {
 		return ""
 	}
 	return t.UTC().Format(time.RFC3339)
+}
+
+// whenStamp is when for a moment that is a stamp already.
+func whenStamp(s string) string {
+	t, err := time.Parse(time.RFC3339, s)
+	if err != nil {
+		return s
+	}
+	return when(t)
 }
 
 // printable makes text from outside safe on a terminal, on one line.

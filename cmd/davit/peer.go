@@ -73,10 +73,7 @@ func grants(names []string) string {
 }
 
 func (p *program) addPeer(ctx context.Context, c *cli.Context, s *transfer.Site, _ *home) error {
-	args, err := arguments(c, "CARD")
-	if err != nil {
-		return err
-	}
+	args := c.Args().Slice()
 	data, err := os.ReadFile(args[0])
 	if err != nil {
 		return failf(exitUnreachable, "the card %s cannot be read: %v", args[0], plain(err))
@@ -161,9 +158,6 @@ func (p *program) compareWords(c *cli.Context, card *manifest.Card) error {
 }
 
 func (p *program) listPeers(ctx context.Context, c *cli.Context, s *transfer.Site, _ *home) error {
-	if _, err := arguments(c); err != nil {
-		return err
-	}
 	peers, err := s.Index.Peers(ctx)
 	if err != nil {
 		return err
@@ -192,10 +186,7 @@ func (p *program) listPeers(ctx context.Context, c *cli.Context, s *transfer.Sit
 }
 
 func (p *program) showPeer(ctx context.Context, c *cli.Context, s *transfer.Site, _ *home) error {
-	args, err := arguments(c, "PEER")
-	if err != nil {
-		return err
-	}
+	args := c.Args().Slice()
 	peer, err := knownPeer(ctx, s, args[0])
 	if err != nil {
 		return err
@@ -245,10 +236,7 @@ func knownPeer(ctx context.Context, s *transfer.Site, name string) (index.Peer, 
 }
 
 func (p *program) removePeer(ctx context.Context, c *cli.Context, s *transfer.Site, _ *home) error {
-	args, err := arguments(c, "PEER")
-	if err != nil {
-		return err
-	}
+	args := c.Args().Slice()
 	peer, err := knownPeer(ctx, s, args[0])
 	if err != nil {
 		return err

@@ -28,10 +28,7 @@ func (p *program) promoteCommand() *cli.Command {
 		Description: "Writes a bundle to the folder of the peer's route (davit.yaml, routes) or to --folder.\nReceipts and results that wait for the peer travel with it.",
 		Flags:       exportFlags(&cli.StringFlag{Name: "folder", Usage: "`FOLDER` to write to, instead of the route's"}),
 		Action: p.withSite(func(ctx context.Context, c *cli.Context, s *transfer.Site, h *home) error {
-			args, err := arguments(c, "PROJECT", "VERSION…")
-			if err != nil {
-				return err
-			}
+			args := c.Args().Slice()
 			var names []transfer.ReleaseName
 			for _, v := range args[1:] {
 				names = append(names, transfer.ReleaseName{Project: args[0], Version: v})
@@ -47,10 +44,6 @@ func (p *program) exportCommand() *cli.Command {
 			&cli.StringSliceFlag{Name: "release", Usage: "a release to send, `PROJECT@VERSION`; may be given again"},
 			&cli.BoolFlag{Name: "results", Usage: "send receipts and results"}),
 		Action: p.withSite(func(ctx context.Context, c *cli.Context, s *transfer.Site, h *home) error {
-			if c.NArg() > 1 {
-				_, err := arguments(c, "FOLDER")
-				return err
-			}
 			var names []transfer.ReleaseName
 			for _, v := range c.StringSlice("release") {
 				project, version, ok := strings.Cut(v, "@")
@@ -300,9 +293,6 @@ func shipmentRow(v index.Shipment) []string {
 var shipmentHead = []string{"TO", "SERIAL", "CARRIES", "SIZE", "STATE", "SINCE"}
 
 func (p *program) listShipments(ctx context.Context, c *cli.Context, s *transfer.Site, _ *home) error {
-	if _, err := arguments(c); err != nil {
-		return err
-	}
 	all, err := s.Index.Shipments(ctx, index.ShipmentFilter{Peer: c.String("to")})
 	if err != nil {
 		return err
@@ -324,10 +314,7 @@ func (p *program) listShipments(ctx context.Context, c *cli.Context, s *transfer
 }
 
 func (p *program) loseShipment(ctx context.Context, c *cli.Context, s *transfer.Site, _ *home) error {
-	args, err := arguments(c, "PEER", "SERIAL")
-	if err != nil {
-		return err
-	}
+	args := c.Args().Slice()
 	serial, err := strconv.ParseInt(args[1], 10, 64)
 	if err != nil || serial < 1 {
 		return usagef("%q is no serial; see: davit shipment list --to %s", printable(args[1]), printable(args[0]))

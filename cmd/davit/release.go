@@ -19,7 +19,7 @@ func (p *program) releaseCommand() *cli.Command {
 	return group("release", "make releases and look at them",
 		&cli.Command{Name: "create", Usage: "make a release of files and folders", ArgsUsage: "PROJECT VERSION [NAME[@VERSION]=]PATH…",
 			Description: "Each PATH becomes one package, a file or a folder. Its name is that of the file and its version that of\n" +
-				"the release, unless written before it: api@2.1=./build/api. For a path with = in it write ./a=b.\n" +
+				"the release, unless written before it: api@2.1=./build/api. For a path with = in it write ./a=b/file.\n" +
 				"The same release again is no change; another under the same version is refused.",
 			Flags: []cli.Flag{
 				&cli.StringFlag{Name: "notes", Usage: "release notes as `TEXT`"},
@@ -154,10 +154,7 @@ func (p *program) notes(c *cli.Context) (string, error) {
 }
 
 func (p *program) createRelease(ctx context.Context, c *cli.Context, s *transfer.Site, _ *home) error {
-	args, err := arguments(c, "PROJECT", "VERSION", "PATH…")
-	if err != nil {
-		return err
-	}
+	args := c.Args().Slice()
 	req, err := p.releaseRequest(c, args)
 	if err != nil {
 		return err
@@ -208,10 +205,6 @@ func viewRelease(r index.Release) releaseView {
 }
 
 func (p *program) listReleases(ctx context.Context, c *cli.Context, s *transfer.Site, _ *home) error {
-	if c.NArg() > 1 {
-		_, err := arguments(c, "[PROJECT]")
-		return err
-	}
 	project := c.Args().First()
 	all, err := s.Index.Releases(ctx, project)
 	if err != nil {
@@ -238,10 +231,7 @@ func (p *program) listReleases(ctx context.Context, c *cli.Context, s *transfer.
 }
 
 func (p *program) showRelease(ctx context.Context, c *cli.Context, s *transfer.Site, _ *home) error {
-	args, err := arguments(c, "PROJECT", "VERSION")
-	if err != nil {
-		return err
-	}
+	args := c.Args().Slice()
 	r, digest, err := s.Release(ctx, args[0], args[1])
 	if err != nil {
 		return err
@@ -322,15 +312,29 @@ func (p *program) printSteps(r *manifest.Release) {
 	for _, v := range r.Process.Steps {
 		run := strings.Join(v.Run, " ")
 		if len(v.Run) == 3 && v.Run[0] == "/bin/sh" && v.Run[1] == "-c" {
-			run = v.Run[2]
+			run = strings.ReplaceAll(strings.TrimSpace(v.Run[2]), "\n", "; ")
 		}
 		if text := []rune(run); len(text) > 80 {
 			run = string(text[:79]) + "…"
 		}
-		rows = append(rows, []string{v.Name, fmt.Sprintf("%ds", v.Timeout), run})
+		rows = append(rows, []string{v.Name, duration(v.Timeout), run})
 	}
 	p.put("")
 	p.table(rows)
+}
+
+// duration writes seconds as people do: 90s, 15m, 1h30m.
+func duration(seconds int64) string {
+	if seconds < 120 || seconds%60 != 0 {
+		return fmt.Sprintf("%ds", seconds)
+	}
+	if m := seconds / 60; m < 60 {
+		return fmt.Sprintf("%dm", m)
+	} else if m%60 == 0 {
+		return fmt.Sprintf("%dh", m/60)
+	} else {
+		return fmt.Sprintf("%dh%dm", m/60, m%60)
+	}
 }
 
 type packageDifferenceView struct {
@@ -350,10 +354,7 @@ type fileDifferenceView struct {
 }
 
 func (p *program) diffReleases(ctx context.Context, c *cli.Context, s *transfer.Site, _ *home) error {
-	args, err := arguments(c, "PROJECT", "FROM", "TO")
-	if err != nil {
-		return err
-	}
+	args := c.Args().Slice()
 	d, err := s.Diff(ctx, args[0], args[1], args[2])
 	if err != nil {
 		return err
@@ -433,10 +434,7 @@ func fileCounts(files []transfer.FileDifference) string {
 }
 
 func (p *program) verifyRelease(ctx context.Context, c *cli.Context, s *transfer.Site, _ *home) error {
-	args, err := arguments(c, "PROJECT", "VERSION")
-	if err != nil {
-		return err
-	}
+	args := c.Args().Slice()
 	v, err := s.VerifyRelease(ctx, args[0], args[1])
 	if err != nil {
 		return fmt.Errorf("release %s %s could not be proven: %w", args[0], args[1], err)

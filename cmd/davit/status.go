@@ -52,9 +52,6 @@ type peerStateView struct {
 }
 
 func (p *program) status(ctx context.Context, c *cli.Context, s *transfer.Site, _ *home) error {
-	if _, err := arguments(c); err != nil {
-		return err
-	}
 	st, err := s.Status(ctx)
 	if err != nil {
 		return fmt.Errorf("collect status: %w", err)

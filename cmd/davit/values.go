@@ -18,7 +18,7 @@ import (
 )
 
 func (p *program) setCommand() *cli.Command {
-	return &cli.Command{Name: "set", Usage: "give parameters of a project their values here", ArgsUsage: "PROJECT NAME=VALUE…  or  PROJECT NAME",
+	return &cli.Command{Name: "set", Usage: "give parameters of a project their values here", ArgsUsage: "PROJECT NAME[=VALUE]…",
 		Description: "NAME=VALUE for what anybody may see; NAME= sets it empty. A secret never stands on the command line, where the\n" +
 			"process list and the shell's history keep it: davit set PROJECT NAME asks for it, or takes it from --stdin or\n" +
 			"--value-file (one line end at its end is dropped), and seals it at once.",
@@ -32,10 +32,7 @@ func (p *program) setCommand() *cli.Command {
 }
 
 func (p *program) set(ctx context.Context, c *cli.Context, s *transfer.Site, _ *home) error {
-	args, err := arguments(c, "PROJECT", "NAME=VALUE…")
-	if err != nil {
-		return err
-	}
+	args := c.Args().Slice()
 	project, env := args[0], c.String("env")
 	if err := checkProjectEnv(project, env); err != nil {
 		return err
@@ -142,10 +139,7 @@ func (p *program) unsetCommand() *cli.Command {
 	return &cli.Command{Name: "unset", Usage: "take values of parameters away again", ArgsUsage: "PROJECT NAME…",
 		Flags: []cli.Flag{&cli.StringFlag{Name: "env", Aliases: []string{"e"}, Usage: "the one for `ENVIRONMENT`; without it the one for all"}},
 		Action: p.withSite(func(ctx context.Context, c *cli.Context, s *transfer.Site, _ *home) error {
-			args, err := arguments(c, "PROJECT", "NAME…")
-			if err != nil {
-				return err
-			}
+			args := c.Args().Slice()
 			project, env := args[0], c.String("env")
 			if err := checkProjectEnv(project, env); err != nil {
 				return err
@@ -194,10 +188,7 @@ type valueView struct {
 }
 
 func (p *program) showValues(ctx context.Context, c *cli.Context, s *transfer.Site, _ *home) error {
-	args, err := arguments(c, "PROJECT")
-	if err != nil {
-		return err
-	}
+	args := c.Args().Slice()
 	project := args[0]
 	if err := checkProjectEnv(project, c.String("env")); err != nil {
 		return err
