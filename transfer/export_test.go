@@ -19,3 +19,8 @@ func (s *Site) ForgeRelease(ctx context.Context, r *manifest.Release) error {
 
 // NewMask is the writer that keeps secrets out of logs.
 var NewMask = newMaskWriter
+
+// Record writes an audit entry.
+func (s *Site) Record(ctx context.Context, facts ...manifest.Fact) error {
+	return s.record(ctx, facts...)
+}
