@@ -49,7 +49,15 @@ type byteSize int64
 func (s *byteSize) UnmarshalYAML(n ast.Node) error {
 	v, err := parseSize(n.GetToken().Value)
 	*s = byteSize(v)
-	return err
+	return atLine(n, err)
+}
+
+// atLine says where in a YAML file an error is.
+func atLine(n ast.Node, err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("line %d: %w", n.GetToken().Position.Line, err)
 }
 
 // units by suffix; a single letter is binary, as in restic and du.

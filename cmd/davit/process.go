@@ -49,9 +49,9 @@ func (s *scalar) UnmarshalYAML(n ast.Node) error {
 	case *ast.IntegerNode, *ast.FloatNode, *ast.BoolNode, *ast.InfinityNode, *ast.NanNode:
 		*s = scalar(n.GetToken().Value)
 	case *ast.NullNode:
-		return errors.New("a value is missing; write \"\" for an empty one")
+		return atLine(n, errors.New("a value is missing; write \"\" for an empty one"))
 	default:
-		return errors.New("a single value is wanted here, not a list or map")
+		return atLine(n, errors.New("a single value is wanted here, not a list or map"))
 	}
 	return nil
 }
