@@ -59,11 +59,17 @@ func (p *place) open(b bucket.Bucket) error {
 // small is a release that makes few writes, so that a walk is quick.
 var small = map[string]string{"a.txt": "alpha\n", "b/c.txt": "gamma\n"}
 
-// Every write of every verb is broken, in turn and in four ways: it failed, or
-// it failed and took effect; and after it the machine goes on, or is dead.
-// Whatever happened, doing it again afterwards must bring everything to where
-// it belongs, and nothing may be lost or be there twice.
-func TestEveryStepOfEveryVerb(t *testing.T) {
+// verb is one verb of the whole way, in its place in the story.
+type verb struct {
+	name  string
+	who   func(*world) *place
+	stick bool // it writes to the stick
+	act   func(*world) error
+	check func(*testing.T, *world)
+}
+
+// story lists the verbs of the whole way of a release in order.
+func story(source string) []verb {
 	accept := func(w *world) error {
 		_, err := w.prod.Import(ctx(), transfer.ImportRequest{Medium: w.stick, MediumName: "the stick", Accept: true})
 		return err
@@ -91,14 +97,7 @@ func TestEveryStepOfEveryVerb(t *testing.T) {
 		}
 		wantFiles(t, filepath.Join(dir, "app"), small)
 	}
-	source := tree(t, small)
-	steps := []struct {
-		verb  string
-		who   func(*world) *place
-		stick bool // the verb writes to the stick
-		act   func(*world) error
-		check func(*testing.T, *world)
-	}{
+	return []verb{
 		{"release", func(w *world) *place { return w.dev }, false, func(w *world) error {
 			req := transfer.ReleaseRequest{Project: "shop", Version: "1.0", Packages: []transfer.PackageSource{{Source: source, Name: "app", Version: "1.0", Path: "app"}}}
 			process(shell("run", "cat app/a.txt"))(&req)
@@ -162,12 +161,20 @@ func TestEveryStepOfEveryVerb(t *testing.T) {
 			return err
 		}, func(t *testing.T, w *world) { visible(t, w.prod) }},
 	}
+}
+
+// Every write of every verb is broken, in turn and in four ways: it failed, or
+// it failed and took effect; and after it the machine goes on, or is dead.
+// Whatever happened, doing it again afterwards must bring everything to where
+// it belongs, and nothing may be lost or be there twice.
+func TestEveryStepOfEveryVerb(t *testing.T) {
+	steps := story(tree(t, small))
 	base := newWorld(t)
 	base.dev.Close()
 	base.prod.Close()
 	for _, s := range steps {
 		for _, dead := range []bool{false, true} {
-			name := s.verb
+			name := s.name
 			if dead {
 				name += ", then dead"
 			}
@@ -219,7 +226,7 @@ func TestEveryStepOfEveryVerb(t *testing.T) {
 		if err := p.open(p.bucket); err != nil {
 			t.Fatal(err)
 		}
-		if s.verb == "export results" {
+		if s.name == "export results" {
 			base.stick = base.folder()
 		}
 		if err := s.act(base); err != nil {

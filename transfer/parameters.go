@@ -72,3 +72,9 @@ func (s *Site) ParameterStates(ctx context.Context, r *manifest.Release, environ
 	}
 	return out, nil
 }
+
+// Declared returns how the newest release of a project that declares a
+// parameter declares it, releases in the inbox included; nil when none does.
+func (s *Site) Declared(ctx context.Context, project, name string) (*manifest.Parameter, error) {
+	return s.declared(ctx, project, name)
+}
