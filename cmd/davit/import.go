@@ -298,10 +298,6 @@ func missingText(missing map[string][]string) string {
 }
 
 func (p *program) tellImport(v *importView, req transfer.ImportRequest, site string) {
-	what := "bundle"
-	if req.Only == manifest.KindResults {
-		what = "bundle of receipts or results"
-	}
 	for _, d := range v.Damaged {
 		p.warn("%s cannot be read: %s. Copy it again from where it was written, or let it finish copying", printable(d.Name), printable(d.Reason))
 	}
@@ -314,8 +310,12 @@ func (p *program) tellImport(v *importView, req transfer.ImportRequest, site str
 		mine++
 		p.tellBundle(b, v.DryRun)
 	}
-	if mine == 0 && len(v.Damaged) == 0 {
-		p.warn("there is no %s for %s in %s (%s looked at)", what, site, req.MediumName, count(v.Foreign+len(v.Bundles), "other file or bundle", "other files and bundles"))
+	switch {
+	case mine > 0 || len(v.Damaged) > 0:
+	case req.Only == manifest.KindResults:
+		p.warn("there are no receipts or results for %s in %s; bundles of releases are taken in by: davit import %s", site, req.MediumName, req.MediumName)
+	default:
+		p.warn("there is no bundle for %s in %s (%s looked at)", site, req.MediumName, count(v.Foreign+len(v.Bundles), "other file or bundle", "other files and bundles"))
 	}
 	if v.DryRun {
 		p.say("Nothing was changed.")

@@ -102,11 +102,11 @@ func (p *program) gcCommand() *cli.Command {
 				DryRun bool `json:"dryRun"`
 				*store.CollectReport
 			}{dry, r}, func() {
-				verb := "Removed"
+				remove, frees := "Removed %s of %d and packed %d anew; that freed %s.", exact(r.Freed-r.Written)
 				if dry {
-					verb = "Would remove"
+					remove = "Would remove %s of %d and pack %d anew; that would free %s."
 				}
-				p.say("%s %s of %d, pack %d anew; that frees %s.", verb, count(r.Dropped+r.Unindexed, "pack", "packs"), r.Packs, r.Repacked, exact(r.Freed-r.Written))
+				p.say(remove, count(r.Dropped+r.Unindexed, "pack", "packs"), r.Packs, r.Repacked, frees)
 				if dry {
 					p.say("Nothing was changed.")
 				}

@@ -212,7 +212,7 @@ func (p *program) showPeer(ctx context.Context, c *cli.Context, s *transfer.Site
 			{"Sends it:", grants(peer.Send)},
 			{"Added:", when(peer.Added)},
 			{"Last heard:", when(peer.Heard) + " (" + ago(peer.Heard) + ")"},
-			{"Waits for it:", count(len(pending), "receipt or result", "receipts and results")},
+			{"Waits for it:", waits(len(pending))},
 		})
 		if len(holds) == 0 {
 			p.put("Holds:          nothing that we know of")

@@ -156,6 +156,10 @@ func (p *program) export(ctx context.Context, c *cli.Context, s *transfer.Site, 
 		return err
 	}
 	req.Releases, req.Results = names, results
+	// What a crash left under way has a result too, and it goes along.
+	if err := s.EndInterrupted(ctx); err != nil {
+		return fmt.Errorf("end interrupted deployments: %w", err)
+	}
 	if req.MediumName != "" {
 		medium, err := openMedium(req.MediumName)
 		if err != nil {
@@ -204,8 +208,15 @@ func (p *program) tellExport(v exportView) {
 		}
 		p.say("%s.", line)
 	}
-	if v.Receipts+v.Results > 0 {
-		p.say("  Carries %s and %s.", count(v.Receipts, "receipt", "receipts"), count(v.Results, "result", "results"))
+	var papers []string
+	if v.Receipts > 0 {
+		papers = append(papers, count(v.Receipts, "receipt", "receipts"))
+	}
+	if v.Results > 0 {
+		papers = append(papers, count(v.Results, "result", "results"))
+	}
+	if len(papers) > 0 {
+		p.say("  Carries %s.", list(papers))
 	}
 	if len(v.Base) > 0 {
 		p.say("  Builds on %s, which %s holds.", named(v.Base), v.To)

@@ -52,6 +52,10 @@ type peerStateView struct {
 }
 
 func (p *program) status(ctx context.Context, c *cli.Context, s *transfer.Site, _ *home) error {
+	// A deployment that a crash left under way must not be shown as running.
+	if err := s.EndInterrupted(ctx); err != nil {
+		return fmt.Errorf("end interrupted deployments: %w", err)
+	}
 	st, err := s.Status(ctx)
 	if err != nil {
 		return fmt.Errorf("collect status: %w", err)

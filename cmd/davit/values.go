@@ -45,10 +45,11 @@ func (p *program) set(ctx context.Context, c *cli.Context, s *transfer.Site, _ *
 		if err := manifest.CheckParameter(name); err != nil {
 			return usage(err)
 		}
-		sensitive, err := s.IsSensitive(ctx, project, name)
+		declared, err := s.Declared(ctx, project, name)
 		if err != nil {
 			return err
 		}
+		sensitive := declared != nil && declared.Sensitive
 		switch {
 		case inline && (c.Bool("stdin") || c.IsSet("value-file")):
 			return usagef("%s has its value twice; write the name alone with --stdin or --value-file", name)
@@ -60,6 +61,11 @@ func (p *program) set(ctx context.Context, c *cli.Context, s *transfer.Site, _ *
 			}
 			if value, err = p.readValue(c, project, name, env); err != nil {
 				return err
+			}
+		}
+		if declared != nil && value != "" {
+			if err := declared.CheckValue(value); err != nil {
+				return usagef("%v; nothing was set", err)
 			}
 		}
 		if _, twice := values[name]; twice {
