@@ -2,9 +2,13 @@ package transfer
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"iter"
+	"os"
+	"path/filepath"
 
+	"davit/internal/durable"
 	"davit/manifest"
 	"davit/manifest/index"
 	"davit/store"
@@ -49,6 +53,13 @@ func (s *Site) Check(ctx context.Context, req CheckRequest) (*CheckReport, error
 		if err := s.checkRelease(ctx, rel.Digest); err != nil {
 			bad(fmt.Sprintf("release %s %s", rel.Project, rel.Version), err)
 		}
+	}
+	counts, err := s.Index.Counts(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("check: %w", err)
+	}
+	if counts.Contradictions > 0 {
+		bad("audit log", fmt.Errorf("%d of its facts contradict others and were set aside; see the table contradictions in the index", counts.Contradictions))
 	}
 	head, err := s.AuditVerify(ctx)
 	report.Entries = head.Sequence
@@ -193,29 +204,62 @@ func (s *Site) live(ctx context.Context) (iter.Seq2[chunk.Entry, error], map[pac
 }
 
 // RepairIndex makes the index anew from the bucket. The file may be damaged or
-// gone; what was in it that matters lies in the bucket too.
+// gone; what was in it that matters lies in the bucket too. The new index takes
+// the place of the old one when it is complete, so that a repair that is broken
+// off can be begun again. No other davit may be at work on the site.
 func RepairIndex(ctx context.Context, o Options, progress func(done, total int64)) (*CheckReport, error) {
-	if err := index.Remove(o.Index); err != nil {
-		return nil, fmt.Errorf("repair index: %w", err)
-	}
-	// Opening applies every entry of the audit log to the empty index.
-	s, err := Open(ctx, o)
-	if err != nil {
-		return nil, fmt.Errorf("repair index: %w", err)
-	}
-	defer s.Close()
-	report := &CheckReport{}
-	if report.CheckReport, err = s.Store.Reindex(ctx, progress); err != nil {
-		return nil, fmt.Errorf("repair index: %w", err)
-	}
-	head, err := s.Index.Head(ctx)
-	if err != nil {
-		return nil, fmt.Errorf("repair index: %w", err)
-	}
-	report.Entries = head.Sequence
-	err = s.record(ctx, manifest.Fact{StoreChanged: &manifest.StoreChanged{Verb: manifest.StoreRepair, Packs: report.Packs, Bytes: report.Bytes}})
+	report, err := repairIndex(ctx, o, progress)
 	if err != nil {
 		return nil, fmt.Errorf("repair index: %w", err)
 	}
 	return report, nil
+}
+
+func repairIndex(ctx context.Context, o Options, progress func(done, total int64)) (*CheckReport, error) {
+	if err := os.MkdirAll(o.WorkDir, 0o700); err != nil {
+		return nil, err
+	}
+	lock, ok, err := durable.TryLockExclusive(filepath.Join(o.WorkDir, lockName))
+	if err != nil {
+		return nil, err
+	}
+	if !ok {
+		return nil, ErrBusy
+	}
+	defer lock.Unlock()
+	rebuilt := o
+	rebuilt.Index, rebuilt.rebuild = o.Index+".new", true
+	if err := index.Remove(rebuilt.Index); err != nil {
+		return nil, err
+	}
+	report, err := rebuildIndex(ctx, rebuilt, progress)
+	if err != nil {
+		return nil, err
+	}
+	if err := index.Remove(o.Index); err != nil {
+		return nil, err
+	}
+	if err := os.Rename(rebuilt.Index, o.Index); err != nil {
+		return nil, err
+	}
+	return report, durable.SyncDir(filepath.Dir(o.Index))
+}
+
+func rebuildIndex(ctx context.Context, o Options, progress func(done, total int64)) (report *CheckReport, err error) {
+	// Opening applies every entry of the audit log to the empty index.
+	s, err := open(ctx, o)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, s.Close()) }()
+	report = &CheckReport{}
+	if report.CheckReport, err = s.Store.Reindex(ctx, progress); err != nil {
+		return nil, err
+	}
+	if err := s.record(ctx, manifest.Fact{StoreChanged: &manifest.StoreChanged{Verb: manifest.StoreRepair, Packs: report.Packs, Bytes: report.Bytes}}); err != nil {
+		return nil, err
+	}
+	head, err := s.Index.Head(ctx)
+	report.Entries = head.Sequence
+	return report, err
 }

@@ -342,3 +342,37 @@ type smallBucket struct {
 }
 
 func (b *smallBucket) Free(context.Context) (int64, error) { return b.free, nil }
+
+// The index is lost: davit says so and how to get it back, and nothing that
+// mattered was in it.
+func TestIndexLost(t *testing.T) {
+	w := newWorld(t)
+	w.create(w.dev, "shop", "1.0", small)
+	w.promote(w.dev, "prod", "shop", "1.0")
+	w.dev.Close()
+	for _, damage := range []func(name string) error{
+		os.Remove,
+		func(name string) error { return os.WriteFile(name, []byte("this is no database at all, and long enough to be looked at"), 0o600) },
+	} {
+		name := filepath.Join(w.dev.dir, "index.sqlite")
+		if err := damage(name); err != nil {
+			t.Fatal(err)
+		}
+		if err := w.dev.open(w.dev.bucket); !errors.Is(err, index.ErrDamaged) || !strings.Contains(err.Error(), "davit repair index") {
+			t.Fatal(err)
+		}
+		if _, err := transfer.RepairIndex(ctx(), w.dev.options(), nil); err != nil {
+			t.Fatal(err)
+		}
+		if err := w.dev.open(w.dev.bucket); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := w.dev.VerifyRelease(ctx(), "shop", "1.0"); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := transfer.RepairIndex(ctx(), w.dev.options(), nil); !errors.Is(err, transfer.ErrBusy) {
+			t.Fatal(err)
+		}
+		w.dev.Close()
+	}
+}

@@ -47,6 +47,8 @@ type Options struct {
 	Now      func() time.Time // time.Now if nil
 	Log      *slog.Logger     // nothing is logged if nil
 	Workers  int              // one a processor if 0
+
+	rebuild bool // the index is being made anew, by a caller that has locked the site
 }
 
 // Site is an open davit installation.
@@ -156,6 +158,9 @@ func open(ctx context.Context, o Options) (*Site, error) {
 			s.Store, err = store.Open(ctx, o.Bucket, s.Index, store.Options{Keys: keys, Workers: o.Workers, TempDir: s.work, Log: s.log})
 		}
 	}
+	if err == nil && !o.rebuild {
+		err = s.indexLost(ctx)
+	}
 	if err == nil {
 		_, err = s.CatchUp(ctx)
 	}
@@ -164,6 +169,20 @@ func open(ctx context.Context, o Options) (*Site, error) {
 		return nil, err
 	}
 	return s, nil
+}
+
+// indexLost is an error when the index is empty and the store is not. Catching
+// up would find the log again, but not the packs.
+func (s *Site) indexLost(ctx context.Context) error {
+	head, err := s.Index.Head(ctx)
+	if err != nil || head.Sequence > 0 {
+		return err
+	}
+	there, err := s.Store.HasDocument(ctx, entryName(1))
+	if err == nil && there {
+		err = fmt.Errorf("%s is empty, though the store is not: %w", s.Index.Path(), index.ErrDamaged)
+	}
+	return err
 }
 
 // prepare opens what a site needs besides its store.
@@ -179,12 +198,13 @@ func prepare(ctx context.Context, o Options, card *manifest.Card) (*Site, error)
 		return nil, fmt.Errorf("make work folder: %w", err)
 	}
 	var err error
-	if s.lock, err = durable.LockShared(ctx, filepath.Join(s.work, lockName)); err != nil {
-		return nil, err
+	if !o.rebuild {
+		if s.lock, err = durable.LockShared(ctx, filepath.Join(s.work, lockName)); err != nil {
+			return nil, err
+		}
 	}
 	if s.Index, err = index.Open(ctx, o.Index, s.log); err != nil {
-		s.lock.Unlock()
-		return nil, err
+		return nil, errors.Join(err, s.Close())
 	}
 	return s, nil
 }
