@@ -10,7 +10,8 @@
 //	peer.go       peer add | list | show | remove
 //	release.go    release create | list | show | diff | verify   (process.go: the process file)
 //	promote.go    promote, export, shipment list | lost
-//	import.go     import, settle, inbox list | show | accept | reject
+//	import.go     import, settle
+//	inbox.go      inbox list | show | accept | reject
 //	deploy.go     deploy, materialize, log       (values.go: set, unset, values)
 //	status.go     status
 //	maintain.go   check, repair index, gc, audit log | verify
