@@ -173,6 +173,9 @@ func group(name, usage string, sub ...*cli.Command) *cli.Command {
 // asked for.
 func unknownCommand(c *cli.Context, commands []*cli.Command, prefix string) error {
 	if !c.Args().Present() {
+		if c.Bool("json") {
+			return usagef("a command is missing; see: %s --help", prefix)
+		}
 		if len(c.Lineage()) > 2 {
 			return cli.ShowSubcommandHelp(c)
 		}

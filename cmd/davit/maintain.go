@@ -25,7 +25,7 @@ func (p *program) checkCommand() *cli.Command {
 			if err != nil {
 				return fmt.Errorf("check: %w", err)
 			}
-			return p.checked(r, "Checked")
+			return p.checked(r, false)
 		})}
 }
 
@@ -41,12 +41,17 @@ type checkView struct {
 	Problems []store.Problem `json:"problems"`
 }
 
-func (p *program) checked(r *transfer.CheckReport, did string) error {
+func (p *program) checked(r *transfer.CheckReport, repaired bool) error {
 	v := checkView{len(r.Problems) == 0, r.Packs, r.Chunks, r.Bytes, r.Releases, r.Entries, nonNil(r.Adopted), nonNil(r.Problems)}
 	err := p.result(v, func() {
-		p.say("%s %s with %s in %s, %s, %s of the audit log.", did, count(r.Packs, "pack", "packs"), count(r.Chunks, "chunk", "chunks"),
-			size(r.Bytes), count(r.Releases, "release", "releases"), count(r.Entries, "entry", "entries"))
-		if len(r.Adopted) > 0 {
+		packs := fmt.Sprintf("%s with %s in %s", count(r.Packs, "pack", "packs"), count(r.Chunks, "chunk", "chunks"), size(r.Bytes))
+		entries := count(r.Entries, "entry", "entries") + " of the audit log"
+		if repaired {
+			p.say("The index was made anew from %s and %s.", packs, entries)
+		} else {
+			p.say("Checked %s, %s and %s.", packs, count(r.Releases, "release", "releases"), entries)
+		}
+		if len(r.Adopted) > 0 && !repaired {
 			p.say("Took in %s that the index did not know, as a crash leaves them.", count(len(r.Adopted), "pack", "packs"))
 		}
 		if v.Sound {
@@ -85,7 +90,7 @@ func (p *program) repairCommand() *cli.Command {
 			if err != nil {
 				return err
 			}
-			return p.checked(r, "Indexed")
+			return p.checked(r, true)
 		}})
 }
 

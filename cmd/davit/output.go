@@ -15,6 +15,7 @@ import (
 	"github.com/vbauerster/mpb/v8/decor"
 	"golang.org/x/term"
 
+	"davit/manifest/index"
 	"davit/store/bucket"
 	"davit/transfer"
 	"davit/transfer/bundle"
@@ -91,6 +92,9 @@ func message(err error) string {
 			printable(full.Where), exact(full.Need), exact(full.Have))
 	case errors.As(err, &full):
 		return fmt.Sprintf("%s is full. Make room and run the same command again; nothing is lost", printable(full.Where))
+	}
+	if errors.Is(err, index.ErrDamaged) {
+		return "the index of this site is gone or damaged. Nothing is lost, it is made anew from the store with: davit repair index"
 	}
 	text := printableText(standalone(err).Error())
 	if codeOf(err) == exitUnexpected {
