@@ -256,6 +256,7 @@ func rebuildIndex(ctx context.Context, o Options, progress func(done, total int6
 	if report.CheckReport, err = s.Store.Reindex(ctx, progress); err != nil {
 		return nil, err
 	}
+	report.Adopted = nil // all of them, which says nothing
 	if err := s.record(ctx, manifest.Fact{StoreChanged: &manifest.StoreChanged{Verb: manifest.StoreRepair, Packs: report.Packs, Bytes: report.Bytes}}); err != nil {
 		return nil, err
 	}

@@ -118,61 +118,55 @@ type resolved struct {
 	sensitive bool
 }
 
-// resolve finds the value of every parameter: the site's overlay for the
-// environment, then for all, then the release's default for the environment,
-// then its default.
+// resolve finds the value of every parameter, secrets opened.
 func (s *Site) resolve(ctx context.Context, r *manifest.Release, environment string) (map[string]resolved, error) {
 	overlay, err := s.Index.Values(ctx, r.Project)
 	if err != nil {
 		return nil, err
 	}
-	find := func(name, environment string) *index.Value {
-		i := slices.IndexFunc(overlay, func(v index.Value) bool { return v.Name == name && v.Environment == environment })
-		if i < 0 {
-			return nil
-		}
-		return &overlay[i]
-	}
 	out := map[string]resolved{}
 	var missing []string
 	for _, p := range r.Parameters {
-		v := find(p.Name, environment)
-		if v == nil {
-			v = find(p.Name, "")
+		v := precedence(overlay, p, environment)
+		if v.from == "" {
+			if p.Required {
+				missing = append(missing, p.Name)
+			}
+			continue
 		}
-		var value string
-		switch {
-		case v != nil && v.Sensitive:
-			if value, err = s.keys.UnsealValue(v.Sealed); err != nil {
+		if v.sealed {
+			if v.value, err = s.keys.UnsealValue(v.value); err != nil {
 				return nil, fmt.Errorf("open value of parameter %s: %w", p.Name, err)
 			}
-		case v != nil:
-			value = v.Value
-		default:
-			d, ok := p.Environments[environment]
-			if !ok && p.Default != nil {
-				d, ok = *p.Default, true
-			}
-			if !ok {
-				if p.Required {
-					missing = append(missing, p.Name)
-				}
-				continue
-			}
-			value = d
 		}
-		if v == nil || value != "" { // an explicit empty value is always allowed
-			if err := p.CheckValue(value); err != nil {
-				return nil, fmt.Errorf("value of parameter %s for %s: %w", p.Name, environment, err)
+		// A value left empty on purpose is allowed whatever the type.
+		if v.value != "" {
+			if err := p.CheckValue(v.value); err != nil {
+				return nil, &ValueError{p.Name, environment, err}
 			}
 		}
-		out[p.Name] = resolved{value, p.Sensitive || (v != nil && v.Sensitive)}
+		out[p.Name] = resolved{v.value, v.sensitive}
 	}
 	if len(missing) > 0 {
 		return nil, &MissingValuesError{r.Project, r.Version, environment, missing}
 	}
 	return out, nil
 }
+
+// ValueError: a value is not of the type that its parameter declares.
+type ValueError struct {
+	Name, Environment string
+	Err               error
+}
+
+func (e *ValueError) Error() string {
+	if e.Environment == "" {
+		return fmt.Sprintf("value of parameter %s: %v", e.Name, e.Err)
+	}
+	return fmt.Sprintf("value of parameter %s for %s: %v", e.Name, e.Environment, e.Err)
+}
+
+func (e *ValueError) Unwrap() error { return e.Err }
 
 // deployment is one Deploy at work.
 type deployment struct {
@@ -295,7 +289,7 @@ func (d *deployment) perform(ctx context.Context, result *manifest.Result) {
 		fail(manifest.StatusFailed, "the files could not be written: %v", err)
 		return
 	}
-	d.say("wrote %d files, %d bytes", report.Files, report.Bytes)
+	d.say("files of the release: %d, with %d bytes", report.Files, report.Bytes)
 	for i, step := range d.release.Process.Steps {
 		d.say("step %d of %d: %s", i+1, len(d.release.Process.Steps), step.Name)
 		r := d.step(ctx, step, files)
@@ -508,7 +502,7 @@ func (s *Site) SetValue(ctx context.Context, project, environment, name, value s
 		sensitive = sensitive || declared.Sensitive
 		if value != "" {
 			if err := declared.CheckValue(value); err != nil {
-				return fmt.Errorf("set value of %s: %w", name, err)
+				return fmt.Errorf("set value: %w", &ValueError{name, environment, err})
 			}
 		}
 	}

@@ -352,7 +352,9 @@ func TestIndexLost(t *testing.T) {
 	w.dev.Close()
 	for _, damage := range []func(name string) error{
 		os.Remove,
-		func(name string) error { return os.WriteFile(name, []byte("this is no database at all, and long enough to be looked at"), 0o600) },
+		func(name string) error {
+			return os.WriteFile(name, []byte("this is no database at all, and long enough to be looked at"), 0o600)
+		},
 	} {
 		name := filepath.Join(w.dev.dir, "index.sqlite")
 		if err := damage(name); err != nil {

@@ -63,9 +63,9 @@ type GrantError struct{ Peer, Grant, Direction string }
 
 func (e *GrantError) Error() string {
 	if e.Direction == "send" {
-		return fmt.Sprintf("nothing allows sending %s to %s; grant it with: davit peer add CARD --send %s", e.Grant, e.Peer, e.Grant)
+		return fmt.Sprintf("nothing allows sending %s to %s; grant it with: davit peer grant %s --send %s", e.Grant, e.Peer, e.Peer, e.Grant)
 	}
-	return fmt.Sprintf("nothing allows taking %s from %s; grant it with: davit peer add CARD --accept %s", e.Grant, e.Peer, e.Grant)
+	return fmt.Sprintf("nothing allows taking %s from %s; grant it with: davit peer grant %s --accept %s", e.Grant, e.Peer, e.Peer, e.Grant)
 }
 
 // Export writes a bundle for a peer to a medium.

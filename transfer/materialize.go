@@ -148,7 +148,8 @@ type outFile struct {
 	base string
 	temp string
 	f    *os.File
-	at   int64
+	at   int64 // where the next chunk goes
+	end  int64 // of what was written; holes are not
 }
 
 // present adds up the bytes of files that are there with the right size.
@@ -229,7 +230,11 @@ func (m *materializer) pack(p *manifest.Package) error {
 	}
 	m.links = nil
 	for _, d := range slices.Backward(m.modes) {
-		if err := m.root.Chmod(filepath.FromSlash(d.path), d.mode); err != nil {
+		root, base, err := m.listing.of(d.path)
+		if err == nil {
+			err = root.Chmod(base, d.mode)
+		}
+		if err != nil {
 			return err
 		}
 	}
@@ -252,36 +257,53 @@ func (m *materializer) needCase() error {
 	return nil
 }
 
-// folders keeps the folder of the last name open for the names that follow.
+// folders keeps the folders on the way to the last name open: names in the
+// order of a listing then open each folder once, from its parent.
 type folders struct {
 	root *os.Root
-	at   string
-	sub  *os.Root // nil: none
+	way  []openFolder
 }
 
-// of opens the folder that name lies in and returns it with the last element.
+type openFolder struct {
+	path string
+	root *os.Root
+}
+
+// of opens the folder that name lies in, until the next call, and returns it
+// with the last element.
 func (f *folders) of(name string) (*os.Root, string, error) {
 	dir, base := path.Split(name)
 	dir = strings.TrimSuffix(dir, "/")
-	if dir == "" {
-		return f.root, base, nil
+	for n := len(f.way); n > 0 && !within(dir, f.way[n-1].path); n-- {
+		f.way[n-1].root.Close()
+		f.way = f.way[:n-1]
 	}
-	if f.sub == nil || f.at != dir {
-		sub, err := f.root.OpenRoot(filepath.FromSlash(dir))
+	at, root := "", f.root
+	if n := len(f.way); n > 0 {
+		at, root = f.way[n-1].path, f.way[n-1].root
+	}
+	for at != dir {
+		element, _, _ := strings.Cut(strings.TrimPrefix(dir[len(at):], "/"), "/")
+		sub, err := root.OpenRoot(element)
 		if err != nil {
 			return nil, "", err
 		}
-		f.close()
-		f.sub, f.at = sub, dir
+		at, root = path.Join(at, element), sub
+		f.way = append(f.way, openFolder{at, root})
 	}
-	return f.sub, base, nil
+	return root, base, nil
+}
+
+// within reports whether dir is parent or lies in it.
+func within(dir, parent string) bool {
+	return strings.HasPrefix(dir, parent) && (len(dir) == len(parent) || dir[len(parent)] == '/')
 }
 
 func (f *folders) close() {
-	if f.sub != nil {
-		f.sub.Close()
-		f.sub = nil
+	for _, o := range f.way {
+		o.root.Close()
 	}
+	f.way = nil
 }
 
 func (m *materializer) mkdirs(dir string) error {
@@ -296,11 +318,14 @@ func (m *materializer) mkdirs(dir string) error {
 // mkdir makes a folder unless it is there. A link in its place is not taken
 // for one.
 func (m *materializer) mkdir(dir string) error {
-	err := m.root.Mkdir(filepath.FromSlash(dir), 0o755)
-	if !errors.Is(err, fs.ErrExist) {
+	root, base, err := m.listing.of(dir)
+	if err != nil {
 		return err
 	}
-	info, err := m.root.Lstat(filepath.FromSlash(dir))
+	if err := root.Mkdir(base, 0o755); !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	info, err := root.Lstat(base)
 	if err != nil {
 		return err
 	}
@@ -413,6 +438,7 @@ func (m *materializer) write(e chunk.Entry, data []byte, queue *fileQueue[*outFi
 		if _, err := out.f.WriteAt(data, out.at); err != nil {
 			return fmt.Errorf("write %s: %w", out.path, noSpace(m.dir, err))
 		}
+		out.end = out.at + int64(len(data))
 	}
 	out.at += int64(len(data))
 	m.step(int64(len(data)))
@@ -453,7 +479,10 @@ func (o *outFile) create(root *os.Root, base string) error {
 
 // finish gives the file its size, mode and name.
 func (o *outFile) finish() error {
-	err := o.f.Truncate(o.size)
+	var err error
+	if o.end < o.size {
+		err = o.f.Truncate(o.size)
+	}
 	err = errors.Join(err, o.f.Chmod(o.mode), o.f.Close())
 	if err == nil {
 		err = o.root.Rename(o.temp, o.base)

@@ -2,7 +2,6 @@ package transfer
 
 import (
 	"context"
-	"slices"
 
 	"davit/manifest"
 	"davit/manifest/index"
@@ -36,41 +35,53 @@ func (s *Site) ParameterStates(ctx context.Context, r *manifest.Release, environ
 	if err != nil {
 		return nil, err
 	}
-	find := func(name, environment string) (index.Value, bool) {
-		i := slices.IndexFunc(overlay, func(v index.Value) bool { return v.Name == name && v.Environment == environment })
-		if i < 0 {
-			return index.Value{}, false
-		}
-		return overlay[i], true
-	}
 	var out []ParameterState
 	for _, p := range r.Parameters {
-		st := ParameterState{Parameter: p}
-		v, ok := find(p.Name, environment)
-		if ok && environment != "" {
-			st.From = FromOverlay
-		} else if v, ok = find(p.Name, ""); ok {
-			st.From = FromOverlayAll
-		}
-		switch {
-		case ok && (v.Sensitive || p.Sensitive):
-			st.Hidden = true
-		case ok:
-			st.Value = v.Value
-		default:
-			d, set := p.Environments[environment]
-			if set {
-				st.From = FromEnvironmentDefault
-			} else if p.Default != nil {
-				d, st.From = *p.Default, FromDefault
-			}
-			if st.Hidden = st.From != "" && p.Sensitive; !st.Hidden {
-				st.Value = d
-			}
+		v := precedence(overlay, p, environment)
+		st := ParameterState{Parameter: p, From: v.from, Hidden: v.from != "" && v.sensitive}
+		if !st.Hidden {
+			st.Value = v.value
 		}
 		out = append(out, st)
 	}
 	return out, nil
+}
+
+// given is the value that a parameter has, and where it comes from. A value
+// that the site keeps sealed is still sealed.
+type given struct {
+	value     string
+	from      string // "" when there is none
+	sensitive bool
+	sealed    bool
+}
+
+// precedence finds the value of a parameter: the site's overlay for the
+// environment, then for all, then the release's default for the environment,
+// then its default.
+func precedence(overlay []index.Value, p manifest.Parameter, environment string) given {
+	places := []struct{ environment, from string }{{environment, FromOverlay}, {"", FromOverlayAll}}
+	if environment == "" {
+		places = places[1:]
+	}
+	for _, place := range places {
+		for _, v := range overlay {
+			if v.Name != p.Name || v.Environment != place.environment {
+				continue
+			}
+			if v.Sensitive {
+				return given{v.Sealed, place.from, true, true}
+			}
+			return given{v.Value, place.from, p.Sensitive, false}
+		}
+	}
+	if d, ok := p.Environments[environment]; ok {
+		return given{d, FromEnvironmentDefault, p.Sensitive, false}
+	}
+	if p.Default != nil {
+		return given{*p.Default, FromDefault, p.Sensitive, false}
+	}
+	return given{}
 }
 
 // Declared returns how the newest release of a project that declares a

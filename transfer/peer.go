@@ -59,6 +59,22 @@ func (s *Site) AddPeer(ctx context.Context, req PeerRequest) (*manifest.Card, er
 	return card, nil
 }
 
+// Grant changes what is granted to a peer that is known. What is nil stays.
+func (s *Site) Grant(ctx context.Context, name string, accept, send []string) error {
+	peer, err := s.Index.Peer(ctx, name)
+	if err != nil {
+		return fmt.Errorf("grant: %w", peerError(name, err))
+	}
+	if accept == nil {
+		accept = peer.Accept
+	}
+	if send == nil {
+		send = peer.Send
+	}
+	_, err = s.AddPeer(ctx, PeerRequest{Card: peer.Envelope, Accept: accept, Send: send})
+	return err
+}
+
 // RemovePeer withdraws everything granted to a peer.
 func (s *Site) RemovePeer(ctx context.Context, name string) error {
 	if _, err := s.Index.Peer(ctx, name); err != nil {

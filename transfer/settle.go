@@ -39,6 +39,9 @@ func (s *Site) Settle(ctx context.Context, req ImportRequest) (*ImportReport, er
 	return s.Import(ctx, req)
 }
 
+// ErrAcknowledged: a receipt says that the bundle arrived.
+var ErrAcknowledged = errors.New("it was acknowledged, so it is not lost")
+
 // MarkLost records that a shipment is presumed lost: what it carried counts as
 // not sent. It names the shipment by peer and serial.
 func (s *Site) MarkLost(ctx context.Context, peer string, serial int64, reason string) error {
@@ -46,8 +49,8 @@ func (s *Site) MarkLost(ctx context.Context, peer string, serial int64, reason s
 	if err != nil {
 		return err
 	}
-	if sh.State == "acknowledged" {
-		return errors.New("the shipment was acknowledged; it is not lost")
+	if sh.State == index.ShipmentAcknowledged {
+		return fmt.Errorf("bundle %d for %s: %w", serial, peer, ErrAcknowledged)
 	}
 	return s.record(ctx, manifest.Fact{ShipmentLost: &manifest.ShipmentLost{Bundle: sh.Bundle, Reason: reason}})
 }

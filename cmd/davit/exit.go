@@ -120,9 +120,9 @@ func codeOf(err error) int {
 			return exitIncomplete
 		}
 		return exitRefused
-	case is[*transfer.ConflictError](err), is[*transfer.KeyChangeError](err), is[*bundle.ExistError](err):
+	case is[*transfer.ConflictError](err), is[*transfer.KeyChangeError](err), is[*bundle.ExistError](err), errors.Is(err, transfer.ErrAcknowledged):
 		return exitConflict
-	case is[*transfer.GrantError](err), is[*transfer.OlderError](err), is[*transfer.SourceError](err):
+	case is[*transfer.GrantError](err), is[*transfer.OlderError](err), is[*transfer.SourceError](err), is[*transfer.ValueError](err):
 		return exitRefused
 	case is[*transfer.WaitingError](err), is[*transfer.MissingValuesError](err):
 		return exitIncomplete

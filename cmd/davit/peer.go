@@ -28,6 +28,13 @@ func (p *program) peerCommand() *cli.Command {
 				&cli.BoolFlag{Name: "yes", Usage: "do not ask; for cards that came by a way you trust"},
 			},
 			Action: p.withSite(p.addPeer)},
+		&cli.Command{Name: "grant", Usage: "change what is granted to a peer", ArgsUsage: "PEER",
+			Description: "Grants that are not named stay as they are; \"none\" withdraws them.",
+			Flags: []cli.Flag{
+				&cli.StringSliceFlag{Name: "accept", Usage: "take `WHAT` from it: releases, results or none"},
+				&cli.StringSliceFlag{Name: "send", Usage: "send it `WHAT`: releases, results or none"},
+			},
+			Action: p.withSite(p.grantPeer)},
 		&cli.Command{Name: "list", Usage: "list the peers", Action: p.withSite(p.listPeers)},
 		&cli.Command{Name: "show", Usage: "show one peer and what it holds", ArgsUsage: "PEER", Action: p.withSite(p.showPeer)},
 		&cli.Command{Name: "remove", Usage: "withdraw all that was granted to a peer", ArgsUsage: "PEER", Action: p.withSite(p.removePeer)},
@@ -82,11 +89,9 @@ func (p *program) addPeer(ctx context.Context, c *cli.Context, s *transfer.Site,
 	if err != nil {
 		return fmt.Errorf("%s is no sound card; have it sent again: %w", args[0], err)
 	}
-	req := transfer.PeerRequest{Card: data, Accept: splitList(c.StringSlice("accept")), Send: splitList(c.StringSlice("send")), Replace: c.Bool("replace")}
-	for _, g := range slices.Concat(req.Accept, req.Send) {
-		if g != manifest.GrantReleases && g != manifest.GrantResults {
-			return usagef("%q cannot be granted; --accept and --send take releases, results or none", printable(g))
-		}
+	req := transfer.PeerRequest{Card: data, Replace: c.Bool("replace")}
+	if req.Accept, req.Send, err = grantFlags(c); err != nil {
+		return err
 	}
 	known, err := s.Index.Peer(ctx, card.Name)
 	if err != nil && !errors.Is(err, transfer.ErrNotFound) {
@@ -112,14 +117,54 @@ func (p *program) addPeer(ctx context.Context, c *cli.Context, s *transfer.Site,
 	if _, err := s.AddPeer(ctx, req); err != nil {
 		return err
 	}
-	peer, err := s.Index.Peer(ctx, card.Name)
+	return p.showGrants(ctx, s, card.Name)
+}
+
+// grantFlags reads --accept and --send.
+func grantFlags(c *cli.Context) (accept, send []string, err error) {
+	accept, send = splitList(c.StringSlice("accept")), splitList(c.StringSlice("send"))
+	for _, g := range slices.Concat(accept, send) {
+		if g != manifest.GrantReleases && g != manifest.GrantResults {
+			return nil, nil, usagef("%q cannot be granted; --accept and --send take releases, results or none", printable(g))
+		}
+	}
+	return accept, send, nil
+}
+
+func (p *program) grantPeer(ctx context.Context, c *cli.Context, s *transfer.Site, _ *home) error {
+	name := c.Args().First()
+	if _, err := knownPeer(ctx, s, name); err != nil {
+		return err
+	}
+	accept, send, err := grantFlags(c)
+	if err != nil {
+		return err
+	}
+	if !c.IsSet("accept") && !c.IsSet("send") {
+		return usagef("say what is granted: --accept or --send, with releases, results or none")
+	}
+	if !c.IsSet("accept") {
+		accept = nil
+	}
+	if !c.IsSet("send") {
+		send = nil
+	}
+	if err := s.Grant(ctx, name, accept, send); err != nil {
+		return err
+	}
+	return p.showGrants(ctx, s, name)
+}
+
+// showGrants says what is granted to a peer now.
+func (p *program) showGrants(ctx context.Context, s *transfer.Site, name string) error {
+	peer, err := s.Index.Peer(ctx, name)
 	if err != nil {
 		return err
 	}
 	return p.result(viewPeer(peer), func() {
 		p.say("Peer %s: takes %s from it, sends it %s.", peer.Name, grants(peer.Accept), grants(peer.Send))
 		if len(peer.Accept)+len(peer.Send) == 0 {
-			p.say("Nothing is granted yet; run it again with --accept releases or --send releases (and results the other way).")
+			p.say("Nothing is granted yet; davit peer grant %s --accept releases or --send releases (and results the other way) does.", peer.Name)
 		}
 	})
 }

@@ -21,6 +21,7 @@ type Site struct {
 type Peer struct {
 	Name        string
 	Card        *manifest.Card
+	Envelope    []byte // of the card, as it came
 	Fingerprint manifest.Fingerprint
 	Accept      []string // what we take from it: manifest.GrantReleases, GrantResults
 	Send        []string // what we send to it
@@ -39,13 +40,12 @@ func (x *Index) Site(ctx context.Context) (Site, error) {
 const peerColumns = "SELECT name, card, fingerprint, accept, send, added, heard FROM peers"
 
 func scanPeer(r *sql.Rows, p *Peer) error {
-	var card []byte
-	if err := r.Scan(&p.Name, &card, text{&p.Fingerprint}, list[string]{&p.Accept}, list[string]{&p.Send},
+	if err := r.Scan(&p.Name, &p.Envelope, text{&p.Fingerprint}, list[string]{&p.Accept}, list[string]{&p.Send},
 		moment{&p.Added}, moment{&p.Heard}); err != nil {
 		return err
 	}
 	// Its signature was verified when the fact was applied.
-	e, err := manifest.ParseEnvelope(card)
+	e, err := manifest.ParseEnvelope(p.Envelope)
 	if err == nil {
 		p.Card, err = manifest.Peek[manifest.Card](e)
 	}
