@@ -35,6 +35,7 @@ var order = []string{
 	"transfer/route",
 	"internal/dashboard",
 	"cmd/davit",
+	"test/bench",
 	"test",
 }
 
