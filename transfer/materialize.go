@@ -127,6 +127,7 @@ type materializer struct {
 	listing folders           // the lister's
 	links   []manifest.TreeEntry
 	modes   []dirMode
+	buf     []byte // for files that may be right already
 
 	target  folders // the writer's
 	writing *outFile
@@ -409,8 +410,12 @@ func (m *materializer) same(root *os.Root, base string, e manifest.TreeEntry) (b
 		return false, nil // what cannot be read is replaced
 	}
 	defer f.Close()
+	if m.buf == nil {
+		m.buf = make([]byte, 256<<10)
+	}
 	sum := sha256.New()
-	if _, err := io.Copy(sum, f); err != nil || manifest.Digest(sum.Sum(nil)) != e.SHA256 {
+	// The file's own WriteTo would make a small buffer for each.
+	if _, err := io.CopyBuffer(sum, struct{ io.Reader }{f}, m.buf); err != nil || manifest.Digest(sum.Sum(nil)) != e.SHA256 {
 		return false, nil
 	}
 	if mode := fs.FileMode(e.Mode); info.Mode().Perm() != mode {
