@@ -40,6 +40,7 @@ type Bundle struct {
 	Documents []BundleDocument `json:"documents,omitempty"`
 	Base      []BundleBase     `json:"base,omitempty"` // releases the receiver must hold already
 	Packs     []BundlePack     `json:"packs,omitempty"`
+	Deltas    []BundleDelta    `json:"deltas,omitempty"`
 	Values    []BundleValue    `json:"values,omitempty"`
 }
 
@@ -62,6 +63,26 @@ type BundlePack struct {
 	Size int64     `json:"size"`
 }
 
+// BundleDelta is a file that travels as what sets it apart from one that the
+// receiver holds. It exists in transit only: the receiver stores the file.
+// Deltas lie in the payload after the packs, in this order, each an age file.
+type BundleDelta struct {
+	Name   Digest     `json:"name"` // SHA-256 of the age file
+	Size   int64      `json:"size"` // of the age file
+	Target BundleFile `json:"target"`
+	Base   BundleFile `json:"base"`
+	// Where the receiver finds the base: a package of kind file in a release
+	// that stands among the bundle's bases.
+	Release Digest `json:"release"`
+	Package string `json:"package"`
+}
+
+// BundleFile is a file known by its content.
+type BundleFile struct {
+	SHA256 Digest `json:"sha256"`
+	Size   int64  `json:"size"`
+}
+
 // BundleValue is a parameter value sealed to the recipient.
 type BundleValue struct {
 	Project     string `json:"project"`
@@ -75,6 +96,7 @@ const (
 	MaxBundleDocuments = 10_000
 	MaxBundleBases     = 10_000
 	MaxBundlePacks     = 100_000
+	MaxBundleDeltas    = 10_000
 	MaxBundleValues    = 10_000
 )
 
@@ -99,6 +121,7 @@ func (b *Bundle) Validate() error {
 		checkDocuments(b.Documents),
 		checkBases(b.Base),
 		b.checkPacks(),
+		b.checkDeltas(),
 		b.checkValues(),
 	); err != nil {
 		return err
@@ -110,6 +133,7 @@ func (b *Bundle) Validate() error {
 		// What a peer may send is granted by kind, so the kind must say the truth.
 		if err := at("bundle of results",
 			absent("base", len(b.Base) > 0),
+			absent("deltas", len(b.Deltas) > 0),
 			absent("values", len(b.Values) > 0),
 		); err != nil {
 			return err
@@ -172,6 +196,36 @@ func (b *Bundle) checkPacks() error {
 		total += p.Size
 	}
 	return nil
+}
+
+func (b *Bundle) checkDeltas() error {
+	if err := list("deltas", len(b.Deltas), 0, MaxBundleDeltas); err != nil {
+		return err
+	}
+	bases := map[Digest]bool{}
+	for _, r := range b.Base {
+		bases[r.Release] = true
+	}
+	names, targets := seen[Digest]{}, seen[Digest]{}
+	var total int64
+	for i, d := range b.Deltas {
+		if err := item("delta", i, d.Package,
+			at("name", present(d.Name), names.add(d.Name)),
+			at("size", between(d.Size, 1, MaxSize-total)),
+			at("target", d.Target.check(), targets.add(d.Target.SHA256)),
+			at("base", d.Base.check()),
+			at("package", CheckPackage(d.Package)),
+			at("release", present(d.Release), absent("a release that is no base of the bundle", !bases[d.Release])),
+		); err != nil {
+			return err
+		}
+		total += d.Size
+	}
+	return nil
+}
+
+func (f BundleFile) check() error {
+	return first(at("sha256", present(f.SHA256)), at("size", between(f.Size, 1, MaxSize)))
 }
 
 func (b *Bundle) checkValues() error {

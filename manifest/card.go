@@ -3,6 +3,7 @@ package manifest
 import (
 	"crypto/sha256"
 	"encoding/binary"
+	"errors"
 	"fmt"
 )
 
@@ -15,6 +16,9 @@ type Card struct {
 	Recipients []string  `json:"recipients"` // age recipients; the first is the site's own, others are recovery keys
 	Created    Time      `json:"created"`
 	Davit      string    `json:"davit"` // version of the program that wrote the card
+	// What the site can take in bundles. A site without it gets whole chunks.
+	Delta    int      `json:"delta,omitempty"`    // version of the delta format
+	Encoders []uint16 `json:"encoders,omitempty"` // deflate encoders, ascending
 }
 
 // cardDomain sets the card's key digest apart from every other SHA-256.
@@ -58,8 +62,15 @@ func (c *Card) Validate() error {
 		list("recipients", len(c.Recipients), 1, MaxRecipients),
 		at("created", c.Created.Validate()),
 		at("davit", checkLine(c.Davit, 0, 64)),
+		at("delta", between(int64(c.Delta), 0, 1<<15)),
+		list("encoders", len(c.Encoders), 0, 1000),
 	); err != nil {
 		return err
+	}
+	for i, n := range c.Encoders {
+		if i > 0 && n <= c.Encoders[i-1] {
+			return errors.New("card: encoders are not in ascending order")
+		}
 	}
 	once := seen[string]{}
 	for i, r := range c.Recipients {

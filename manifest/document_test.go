@@ -256,13 +256,18 @@ func TestValidateRefuses(t *testing.T) {
 		{"kind", func(b *bundleT) { b.Kind = "gifts" }, "kind"},
 		{"document twice", func(b *bundleT) { b.Documents = append(b.Documents, b.Documents[0]) }, "twice"},
 		{"document of another kind", func(b *bundleT) { b.Documents[0].Kind = "card" }, "none of"},
-		{"releases among results", func(b *bundleT) { b.Kind, b.Base, b.Values = manifest.KindResults, nil, nil }, "a release must not"},
+		{"releases among results", func(b *bundleT) { b.Kind, b.Base, b.Deltas, b.Values = manifest.KindResults, nil, nil, nil }, "a release must not"},
 		{"base among results", func(b *bundleT) {
 			b.Kind, b.Documents, b.Values = manifest.KindResults, b.Documents[1:], nil
 		}, "base must not"},
 		{"nothing", func(b *bundleT) { b.Documents, b.Packs = nil, nil }, "carries nothing"},
 		{"pack twice", func(b *bundleT) { b.Packs = append(b.Packs, b.Packs[0]) }, "twice"},
 		{"pack of nothing", func(b *bundleT) { b.Packs[0].Size = 0 }, "size"},
+		{"delta twice", func(b *bundleT) { b.Deltas = append(b.Deltas, b.Deltas[0]) }, "twice"},
+		{"delta of nothing", func(b *bundleT) { b.Deltas[0].Size = 0 }, "size"},
+		{"delta without a target", func(b *bundleT) { b.Deltas[0].Target = manifest.BundleFile{} }, "target"},
+		{"delta on a stranger", func(b *bundleT) { b.Deltas[0].Release = digest("stranger") }, "no base of the bundle"},
+		{"delta of no package", func(b *bundleT) { b.Deltas[0].Package = "../web" }, "package name"},
 		{"value in the clear", func(b *bundleT) { b.Values[0].Sealed = "hunter2" }, "not base64"},
 		{"value twice", func(b *bundleT) { b.Values = append(b.Values, b.Values[0]) }, "twice"},
 

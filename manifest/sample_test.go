@@ -71,7 +71,9 @@ func samples(t testing.TB) map[string]manifest.Document {
 			Documents: []manifest.BundleDocument{{Kind: manifest.DocumentRelease, Digest: digest("release")}, {Kind: manifest.DocumentReceipt, Digest: digest("receipt")}},
 			Base:      []manifest.BundleBase{{Project: "shop", Version: "1.1.0", Release: digest("base")}},
 			Packs:     []manifest.BundlePack{{Name: pack.Name(digest("pack")), Size: 1 << 26}},
-			Values:    []manifest.BundleValue{{Project: "shop", Environment: "production", Name: "DB_PASSWORD", Sealed: sealed}},
+			Deltas: []manifest.BundleDelta{{Name: digest("delta"), Size: 1 << 10, Release: digest("base"), Package: "web",
+				Target: manifest.BundleFile{SHA256: digest("web"), Size: 1 << 24}, Base: manifest.BundleFile{SHA256: digest("web 1.1"), Size: 1 << 23}}},
+			Values: []manifest.BundleValue{{Project: "shop", Environment: "production", Name: "DB_PASSWORD", Sealed: sealed}},
 		},
 		"receipt": &manifest.Receipt{
 			Version: 1, Site: "prod", Peer: "dev", Bundle: bundle, Serial: 2, Digest: digest("bundle 2"), Revision: 3, Created: noon,
@@ -93,7 +95,7 @@ func samples(t testing.TB) map[string]manifest.Document {
 }
 
 func sampleCard(k *manifest.SiteKeys) *manifest.Card {
-	return &manifest.Card{Version: 1, Name: "dev", Signing: k.Signing.Public(), Recipients: []string{k.Recipient()}, Created: noon, Davit: "0.1.0"}
+	return &manifest.Card{Version: 1, Name: "dev", Signing: k.Signing.Public(), Recipients: []string{k.Recipient()}, Created: noon, Davit: "0.1.0", Delta: 1, Encoders: []uint16{1, 16}}
 }
 
 func sampleRelease() *manifest.Release {

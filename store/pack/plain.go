@@ -52,3 +52,38 @@ func Decrypt(data []byte, k Keys) ([]byte, error) {
 	}
 	return out, nil
 }
+
+// NewEncryptor returns a writer that encrypts to dst as Encrypt does, for what
+// is too long for memory. Its Close ends the age file and leaves dst open.
+func NewEncryptor(dst io.Writer, k Keys) (io.WriteCloser, error) {
+	w, err := age.Encrypt(dst, k.recipients...)
+	if err != nil {
+		return nil, fmt.Errorf("encrypt: %w", err)
+	}
+	return w, nil
+}
+
+// NewDecryptor returns a reader of what NewEncryptor or Encrypt made. Every
+// byte it gives is authenticated; that none is missing at the end is known
+// only when it returns io.EOF.
+func NewDecryptor(src io.Reader, k Keys) (io.Reader, error) {
+	const doing = "decrypt"
+	if len(k.identities) == 0 {
+		return nil, fmt.Errorf("%s: %w", doing, ErrWrongKey)
+	}
+	plain, err := age.Decrypt(src, k.identities...)
+	if err != nil {
+		return nil, explain(doing, err)
+	}
+	return &decryptor{plain}, nil
+}
+
+type decryptor struct{ r io.Reader }
+
+func (d *decryptor) Read(p []byte) (int, error) {
+	n, err := d.r.Read(p)
+	if err != nil && err != io.EOF {
+		err = explain("decrypt", err)
+	}
+	return n, err
+}
