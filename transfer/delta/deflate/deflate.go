@@ -62,25 +62,6 @@ func (e *EncoderError) Error() string {
 	return fmt.Sprintf("encoder %d is not known here", uint16(e.Encoder))
 }
 
-// Stream is the recipe for one raw deflate stream: with the plain bytes beside
-// it, all that Rebuild needs.
-type Stream struct {
-	Encoder    Encoder
-	Params     []byte    // of the model; what they mean depends on Encoder
-	Plain      int64     // length of the plain bytes
-	Compressed int64     // length of the raw deflate stream
-	Tail       byte      // the bits after the end of the last block, most often 0
-	Segments   []Segment // parts that can be rebuilt by themselves; in order, at least one
-}
-
-// Segment is a part of a stream that begins and ends with a block, so that
-// several can be rebuilt at once.
-type Segment struct {
-	Plain  int64  // length of its plain bytes
-	Blocks []byte // corrections to what the model says of blocks
-	Tokens []byte // corrections to what the model says of literals and matches
-}
-
 // Limits bound what is read and written. Zero means no limit: memory is bounded
 // whatever the lengths are.
 type Limits struct {

@@ -1,0 +1,425 @@
+package deflate
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"sync"
+)
+
+const (
+	fewTokens   = 3000    // how much of a stream says which models may fit
+	trialTokens = 30000   // how much chooses among them
+	cutAfter    = 1 << 20 // plain bytes after which a segment may end
+	share       = 20      // a recipe is worth having below this part of the stream
+	finalists   = 3       // models that are tried on the whole stream
+)
+
+// Prove looks for a model that gives compressed, one whole raw deflate stream,
+// back from plain, and returns the recipe. It is ErrUnproven when there is none
+// whose recipe is under a twentieth of the stream. hint may be nil, or the
+// recipe of a stream that likely had the same maker: it is tried first. The
+// caller bounds the time by ctx.
+func Prove(ctx context.Context, compressed, plain *io.SectionReader, hint *Stream, o Options) (s *Stream, err error) {
+	defer caught(&err)
+	p := &prover{compressed: compressed, plain: plain, workers: max(1, o.Workers), may: o.Encoders, trust: o.Trust}
+	if p.may == nil {
+		p.may = Encoders()
+	}
+	if s, err = p.find(ctx, hint); err != nil {
+		if ctx.Err() == nil && !errors.Is(err, ErrUnproven) {
+			err = fmt.Errorf("%w: %w", ErrUnproven, err)
+		}
+		return nil, fmt.Errorf("prove stream: %w", err)
+	}
+	return s, nil
+}
+
+type prover struct {
+	compressed, plain *io.SectionReader
+	workers           int
+	may               []Encoder
+	trust             bool
+}
+
+// candidate is a model that may fit.
+type candidate struct {
+	encoder Encoder
+	params  string
+	cost    int // bytes of corrections in the trial
+}
+
+// candidates are all models of the zlib family, the likely ones first.
+var candidates = func() (all []candidate) {
+	for _, e := range []Encoder{Zlib, ZlibChromium, Gzip, ZlibCRC32C} {
+		for _, level := range []byte{6, 9, 1, 5, 8, 7, 4, 3, 2} {
+			all = append(all, candidate{encoder: e, params: string([]byte{level, 8})})
+		}
+	}
+	for _, e := range []Encoder{Zlib, ZlibChromium} {
+		for _, level := range []byte{9, 6, 1, 5, 8, 7, 4, 3, 2} {
+			all = append(all, candidate{encoder: e, params: string([]byte{level, 9})})
+		}
+	}
+	return all
+}()
+
+func (p *prover) find(ctx context.Context, hint *Stream) (*Stream, error) {
+	list, err := p.trials(ctx, hint)
+	if err != nil {
+		return nil, err
+	}
+	s, err := p.best(ctx, list)
+	if err != nil && hint != nil && ctx.Err() == nil {
+		if list, err = p.trials(ctx, nil); err != nil {
+			return nil, err
+		}
+		s, err = p.best(ctx, list)
+	}
+	return s, err
+}
+
+// best tries candidates on the whole stream.
+func (p *prover) best(ctx context.Context, list []candidate) (*Stream, error) {
+	var best *Stream
+	for _, c := range list {
+		s, err := p.whole(ctx, c)
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+		if err != nil {
+			continue
+		}
+		if best == nil || s.Corrections() < best.Corrections() {
+			best = s
+		}
+		if int64(best.Corrections()) <= best.Compressed/400 {
+			break
+		}
+	}
+	if best == nil {
+		return nil, ErrUnproven
+	}
+	return best, nil
+}
+
+// most is how many bytes of corrections are worth it for n bytes of stream.
+func most(n int64) int { return int(n/share) + 8 }
+
+// trials tries the models on the beginning of the stream and returns the best.
+func (p *prover) trials(ctx context.Context, hint *Stream) ([]candidate, error) {
+	r := newBlocks(p.compressed)
+	begin, _, err := r.several(trialTokens)
+	if err != nil {
+		return nil, err
+	}
+	limit := most(r.bits.position() / 8)
+	if hint != nil {
+		c := candidate{encoder: hint.Encoder, params: string(hint.Params)}
+		if p.trial(ctx, &c, begin, 0, limit) && c.cost == 0 {
+			return []candidate{c}, nil
+		}
+	}
+	// First on a few tokens, to see who is out of the question.
+	few := begin[0].tokens[:min(len(begin[0].tokens), fewTokens)]
+	fit := p.narrow(ctx, candidates, func(c *candidate, limit int) bool { return p.sample(c, few, limit) }, 1<<30)
+	fit = p.narrow(ctx, fit, func(c *candidate, limit int) bool { return p.trial(ctx, c, begin, 0, limit) }, limit)
+	if len(fit) > 1 && !r.ended {
+		// The beginning leaves it open: look at the middle.
+		for r.plain < p.plain.Size()/2 && !r.ended {
+			if _, err := r.next(); err != nil {
+				return nil, err
+			}
+		}
+		middle, at, err := r.several(trialTokens)
+		if err != nil {
+			return nil, err
+		}
+		if len(middle) > 0 {
+			best := p.narrow(ctx, fit, func(c *candidate, limit int) bool {
+				before := c.cost
+				fits := p.trial(ctx, c, middle, at, limit)
+				c.cost += before
+				return fits
+			}, 1<<30)
+			if len(best) > 0 {
+				fit = best
+			}
+		}
+	}
+	return fit[:min(len(fit), finalists)], ctx.Err()
+}
+
+// narrow returns the candidates that are as good as the best by a trial, or
+// nearly so, the best first.
+func (p *prover) narrow(ctx context.Context, list []candidate, trial func(*candidate, int) bool, limit int) (fit []candidate) {
+	for _, c := range list {
+		if ctx.Err() != nil {
+			return nil
+		}
+		if slices.Contains(p.may, c.encoder) && trial(&c, limit) {
+			fit = append(fit, c)
+			limit = min(limit, c.cost+c.cost/4+8)
+		}
+	}
+	fit = slices.DeleteFunc(fit, func(c candidate) bool { return c.cost > limit })
+	slices.SortStableFunc(fit, func(a, b candidate) int { return a.cost - b.cost })
+	return fit
+}
+
+// trial sees how many bytes of corrections c needs for a part of the stream,
+// whose plain bytes begin at offset at, and reports false if that is more than limit.
+func (p *prover) trial(ctx context.Context, c *candidate, part []block, at int64, limit int) bool {
+	f, ok := c.encoder.family([]byte(c.params))
+	if !ok {
+		return false
+	}
+	w := takeWalker(f)
+	defer giveWalker(w)
+	w.begin(p.plain, p.plain.Size(), at)
+	var s segment
+	if w.prove(ctx, &s, part, &gaps{}, limit) != nil {
+		return false
+	}
+	c.cost = len(s.blocks) + len(s.tokens)
+	return true
+}
+
+// sample is a trial on tokens only, and costs what they need.
+func (p *prover) sample(c *candidate, tokens []token, limit int) bool {
+	f, ok := c.encoder.family([]byte(c.params))
+	if !ok {
+		return false
+	}
+	w := takeWalker(f)
+	defer giveWalker(w)
+	w.begin(p.plain, p.plain.Size(), 0)
+	c.cost = 0
+	for _, t := range tokens {
+		if w.left() < int64(t.span()) {
+			return false
+		}
+		if w.predict() != t {
+			if c.cost += 4; c.cost > limit {
+				return false
+			}
+		}
+		w.accept(t)
+	}
+	return w.err == nil
+}
+
+// blocks reads a stream block by block.
+type blocks struct {
+	*decoder
+	ended   bool
+	plain   int64 // bytes passed
+	scratch []token
+}
+
+func newBlocks(compressed *io.SectionReader) *blocks {
+	return &blocks{decoder: newDecoder(io.NewSectionReader(compressed, 0, compressed.Size())), scratch: make([]token, 1<<12)}
+}
+
+// several reads blocks of about n tokens, and says where their plain bytes
+// begin.
+func (r *blocks) several(n int) (list []block, at int64, err error) {
+	for at = r.plain; n > 0 && !r.ended; {
+		b, err := r.next()
+		if err != nil {
+			return nil, 0, err
+		}
+		n -= len(b.tokens) + b.size/512 + 1 // stored blocks tell little
+		list = append(list, b)
+	}
+	return list, at, nil
+}
+
+var errBlock = errors.New("a block is too long")
+
+func (r *blocks) next() (block, error) {
+	if err := r.block(); err != nil {
+		return block{}, err
+	}
+	r.ended = r.final
+	b := block{kind: r.kind, final: r.final}
+	if b.kind == stored {
+		b.pad, b.size = r.pad, r.left
+		r.plain += int64(b.size)
+		var drop [4096]byte
+		for r.left > 0 {
+			if err := r.raw(drop[:min(r.left, len(drop))]); err != nil {
+				return block{}, err
+			}
+		}
+		return b, nil
+	}
+	if b.kind == dynamic {
+		b.bits = len(r.header.buf)*8 + int(r.header.held)
+		b.header = slices.Clone(r.header.buf)
+		if r.header.held > 0 {
+			b.header = append(b.header, byte(r.header.acc))
+		}
+	}
+	for len(r.scratch) <= mostTokens {
+		n, done, err := r.tokens(r.scratch[len(b.tokens):])
+		b.tokens = r.scratch[:len(b.tokens)+n]
+		if done || err != nil {
+			b.tokens = slices.Clone(b.tokens)
+			for _, t := range b.tokens {
+				r.plain += int64(t.span())
+			}
+			return b, err
+		}
+		r.scratch = append(r.scratch, make([]token, len(r.scratch))...)
+	}
+	return block{}, errBlock
+}
+
+// part is a segment on its way through the prover.
+type part struct {
+	segment
+	at     int64 // offset of its plain bytes
+	blocks []block
+	most   int
+	err    error
+	ready  chan struct{}
+}
+
+// whole goes through all of the stream with one model and returns the recipe. A
+// lazy encoder's stream is cut into segments, which are worked on at once:
+//
+//	compressed ▸ [blocks] ▸ part ▸ [goroutine, walker] ▸ segment
+func (p *prover) whole(ctx context.Context, c candidate) (*Stream, error) {
+	f, ok := c.encoder.family([]byte(c.params))
+	if !ok {
+		return nil, ErrUnproven
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	var group sync.WaitGroup
+	defer group.Wait()
+	defer cancel() // before waiting
+
+	s := &Stream{Encoder: c.encoder, Params: []byte(c.params), Plain: p.plain.Size(), Compressed: p.compressed.Size()}
+	r := newBlocks(p.compressed)
+	var open []*part // being worked on, in order
+	total := 0
+	settle := func(keep int) error {
+		for len(open) > keep {
+			<-open[0].ready
+			if err := open[0].err; err != nil {
+				return err
+			}
+			s.segments = append(s.segments, open[0].segment)
+			total += len(open[0].segment.blocks) + len(open[0].segment.tokens)
+			open = open[1:]
+		}
+		if total > most(s.Compressed) {
+			return errCostly
+		}
+		return nil
+	}
+	slow := efforts[f.level].slow
+	var w *walker // of a fast encoder: its table depends on all that was before
+	g := &gaps{}
+	single := segment{plain: s.Plain}
+	if !slow {
+		w = takeWalker(f)
+		defer giveWalker(w)
+		w.begin(p.plain, s.Plain, 0)
+	}
+	at := int64(0)
+	for !r.ended {
+		q := &part{at: at, ready: make(chan struct{})}
+		q.phase = uint(r.bits.position() & 7)
+		tokens := 0
+		for !r.ended && (q.plain < cutAfter || at == s.Plain) {
+			b, err := r.next()
+			if err != nil {
+				return nil, err
+			}
+			q.plain += r.plain - at
+			at = r.plain
+			tokens += len(b.tokens)
+			q.blocks = append(q.blocks, b)
+			if at > s.Plain || tokens > 8*mostTokens {
+				return nil, errBlock
+			}
+		}
+		if !slow {
+			if err := w.prove(ctx, &single, q.blocks, g, most(s.Compressed)); err != nil {
+				return nil, err
+			}
+			continue
+		}
+		if q.plain > mostSegment && q.plain < s.Plain {
+			return nil, errBlock
+		}
+		q.most = most(s.Compressed)
+		open = append(open, q)
+		group.Go(func() {
+			defer close(q.ready)
+			q.err = q.work(ctx, f, p.plain, s.Plain)
+		})
+		if err := settle(p.workers - 1); err != nil {
+			return nil, err
+		}
+	}
+	if err := settle(0); err != nil {
+		return nil, err
+	}
+	if !slow {
+		s.segments = []segment{single}
+	}
+	end := r.bits.position()
+	if at != s.Plain || (end+7)/8 != s.Compressed {
+		return nil, errors.New("stream and plain bytes do not belong together")
+	}
+	tail, err := r.bits.take(uint(-end & 7))
+	if err != nil {
+		return nil, err
+	}
+	s.tail = byte(tail)
+	if p.trust {
+		return s, nil
+	}
+	c2 := &comparer{r: io.NewSectionReader(p.compressed, 0, s.Compressed)}
+	if err := Rebuild(ctx, s, p.plain, c2, p.workers); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+func (q *part) work(ctx context.Context, f family, plain io.ReaderAt, size int64) (err error) {
+	defer caught(&err)
+	w := takeWalker(f)
+	defer giveWalker(w)
+	w.begin(plain, size, q.at)
+	err = w.prove(ctx, &q.segment, q.blocks, &gaps{}, q.most)
+	q.blocks = nil
+	return err
+}
+
+// comparer is a writer that fails at the first byte that is not as in r.
+type comparer struct {
+	r   io.Reader
+	buf []byte
+}
+
+var errDiffers = errors.New("rebuilt stream differs")
+
+func (c *comparer) Write(b []byte) (int, error) {
+	if len(c.buf) < len(b) {
+		c.buf = make([]byte, len(b))
+	}
+	if _, err := io.ReadFull(c.r, c.buf[:len(b)]); err != nil {
+		return 0, errDiffers
+	}
+	if string(c.buf[:len(b)]) != string(b) {
+		return 0, errDiffers
+	}
+	return len(b), nil
+}
