@@ -63,7 +63,11 @@ func TestDigestText(t *testing.T) {
 	if err := new(manifest.BundleID).UnmarshalText([]byte(manifest.BundleID{}.String())); err == nil {
 		t.Error("the zero bundle id is read")
 	}
-	if manifest.NewBundleID() == manifest.NewBundleID() || manifest.NewRunID() == manifest.NewRunID() {
+	bundles, runs := map[manifest.BundleID]bool{}, map[string]bool{}
+	for range 8 {
+		bundles[manifest.NewBundleID()], runs[manifest.NewRunID()] = true, true
+	}
+	if len(bundles) != 8 || len(runs) != 8 {
 		t.Error("an id was drawn twice")
 	}
 }

@@ -219,7 +219,6 @@ func TestCaseCollision(t *testing.T) {
 		{[]manifest.TreeEntry{dir("A"), file("A/x", ""), dir("b"), file("b/X", "")}, "", ""},
 		{sampleTree, "", ""},
 	} {
-		data := []byte{}
 		var buf bytes.Buffer
 		w := manifest.NewTreeWriter(&buf)
 		slices.SortFunc(c.entries, func(x, y manifest.TreeEntry) int { return manifest.ComparePaths(x.Path, y.Path) })
@@ -231,8 +230,7 @@ func TestCaseCollision(t *testing.T) {
 		if err := w.Close(); err != nil {
 			t.Fatal(err)
 		}
-		data = buf.Bytes()
-		r := manifest.NewTreeReader(bytes.NewReader(data))
+		r := manifest.NewTreeReader(&buf)
 		for {
 			if _, err := r.Next(); err == io.EOF {
 				break

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"fmt"
@@ -203,9 +204,16 @@ func (w *Writer) hashChunks() error {
 			return context.Cause(w.ctx)
 		}
 		from := 0
-		for _, end := range b.ends {
-			b.names = append(b.names, chunk.NameOf(b.buf[from:end]))
-			from = end
+		var last []byte
+		for i, end := range b.ends {
+			piece := b.buf[from:end]
+			// In a hole one chunk is like the other; comparing is cheaper.
+			if i > 0 && bytes.Equal(piece, last) {
+				b.names = append(b.names, b.names[i-1])
+			} else {
+				b.names = append(b.names, chunk.NameOf(piece))
+			}
+			from, last = end, piece
 		}
 		b.hashed <- struct{}{}
 	}

@@ -81,16 +81,6 @@ func (p *place) options() transfer.Options {
 		Keys: p.keys, Actor: "tester@" + p.name, Davit: "test", Now: p.w.tick}
 }
 
-// reopen is what the next run of the program sees.
-func (p *place) reopen() {
-	p.w.t.Helper()
-	p.Site.Close()
-	var err error
-	if p.Site, err = transfer.Open(p.w.t.Context(), p.options()); err != nil {
-		p.w.t.Fatal(err)
-	}
-}
-
 // meet exchanges cards: dev sends releases, prod sends results.
 func (w *world) meet(dev, prod *place) {
 	w.t.Helper()

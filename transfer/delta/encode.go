@@ -1,0 +1,241 @@
+package delta
+
+import (
+	"context"
+	"encoding/binary"
+	"fmt"
+	"io"
+)
+
+// The sections of a delta, in order.
+const (
+	secOps = iota
+	secAddresses
+	secLiterals
+	secDifferences
+	secClosings
+	sections
+)
+
+// The kinds of an op.
+const (
+	opAdd = iota
+	opCopy
+	opGoOn
+	opDiffer
+)
+
+// How the encoder chooses. None of it is in the format.
+const (
+	lookahead  = 1 << 20 // bytes of the target that are there when a match is looked for
+	maxPending = 64 << 10
+	maxGap     = 48 // bytes that may differ before a copy is not gone on with
+	minGoOn    = 6  // equal bytes that are worth going on for
+	minCopy    = 20 // equal bytes that are worth an address
+)
+
+// encoder codes a target against a source into four sections, not yet
+// compressed.
+type encoder struct {
+	src *pages
+	idx *index
+	out [secClosings]io.Writer
+
+	buf  []byte // of the target: pending bytes, then what is looked at
+	lit  int    // where the pending bytes begin in buf
+	pos  int    // where the encoder stands in buf
+	at   int64  // place in the source, as the decoder will have it when the pending bytes begin
+	live bool   // at is behind a copy
+
+	kind    int // of the op that is held back, for the next may be part of it
+	n       int64
+	scratch [binary.MaxVarintLen64]byte
+	diff    []byte
+}
+
+// encode codes size bytes of target.
+func encode(ctx context.Context, src *pages, idx *index, target io.ReaderAt, size int64, out [secClosings]io.Writer) error {
+	e := &encoder{src: src, idx: idx, out: out, buf: make([]byte, 0, maxPending+4*lookahead)}
+	for off := int64(0); ; {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if e.lit > 0 {
+			e.buf = e.buf[:copy(e.buf, e.buf[e.lit:])]
+			e.pos -= e.lit
+			e.lit = 0
+		}
+		have := len(e.buf)
+		e.buf = e.buf[:min(int64(cap(e.buf)), int64(have)+size-off)]
+		if n, err := target.ReadAt(e.buf[have:], off); n < len(e.buf)-have {
+			return fmt.Errorf("read target: %w", unexpected(err))
+		}
+		off += int64(len(e.buf) - have)
+		end := len(e.buf) - lookahead
+		if off == size {
+			end = len(e.buf)
+		}
+		if err := e.advance(end); err != nil {
+			return err
+		}
+		if off == size {
+			if err := e.add(len(e.buf)); err != nil {
+				return err
+			}
+			return e.op(-1, 0)
+		}
+	}
+}
+
+// advance codes until pos has passed end.
+func (e *encoder) advance(end int) error {
+	for e.pos < end {
+		if e.live {
+			on, err := e.goOn()
+			if err != nil {
+				return err
+			}
+			if on {
+				continue
+			}
+		}
+		if e.pos+seed > len(e.buf) {
+			e.pos++
+			continue
+		}
+		var best, back int
+		var from int64
+		err := e.idx.find(hash(e.buf[e.pos:]), func(off int64) error {
+			n, err := e.src.same(off, e.buf[e.pos:])
+			if err != nil || n < seed {
+				return err
+			}
+			b, err := e.src.sameBefore(off, e.buf[e.lit:e.pos])
+			if n+b > best+back {
+				best, back, from = n, b, off-int64(b)
+			}
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		if best+back < minCopy {
+			e.pos++
+			if e.pos-e.lit > maxPending {
+				if err := e.add(e.pos); err != nil {
+					return err
+				}
+				e.live = false
+			}
+			continue
+		}
+		if err := e.add(e.pos - back); err != nil {
+			return err
+		}
+		if err := e.copy(from, best+back); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// goOn goes on with the last copy when after a few other bytes the target is
+// like the source again.
+func (e *encoder) goOn() (bool, error) {
+	gap := e.pos - e.lit
+	if gap > maxGap {
+		return false, nil
+	}
+	from := e.at + int64(gap)
+	if from >= e.src.size {
+		return false, nil
+	}
+	n, err := e.src.same(from, e.buf[e.pos:])
+	if err != nil || n == 0 || n < minGoOn && e.pos+n < len(e.buf) {
+		return false, err
+	}
+	if gap > 0 {
+		old := append(e.diff[:0], make([]byte, gap)...)
+		if err := e.src.read(e.at, old); err != nil {
+			return false, err
+		}
+		e.diff = old
+		now := e.buf[e.lit:e.pos]
+		if text(old) && text(now) {
+			if err := e.add(e.pos); err != nil {
+				return false, err
+			}
+			return true, e.copy(from, n)
+		}
+		for i := range old {
+			old[i] = now[i] - old[i]
+		}
+		if err := e.op(opDiffer, gap); err != nil {
+			return false, err
+		}
+		if _, err := e.out[secDifferences].Write(old); err != nil {
+			return false, err
+		}
+		e.at, e.lit = from, e.pos
+	}
+	return true, e.copy(from, n)
+}
+
+// text reports whether b looks like something whose differences mean nothing.
+func text(b []byte) bool {
+	for _, c := range b {
+		if c < ' ' && c != '\n' && c != '\t' && c != '\r' || c >= 0x7f {
+			return false
+		}
+	}
+	return true
+}
+
+// add codes the pending bytes up to end as they are.
+func (e *encoder) add(end int) error {
+	if end == e.lit {
+		return nil
+	}
+	if err := e.op(opAdd, end-e.lit); err != nil {
+		return err
+	}
+	_, err := e.out[secLiterals].Write(e.buf[e.lit:end])
+	e.lit = end
+	return err
+}
+
+// copy codes the next n bytes as being in the source at from.
+func (e *encoder) copy(from int64, n int) error {
+	kind := opGoOn
+	if from != e.at {
+		kind = opCopy
+	}
+	if err := e.op(kind, n); err != nil {
+		return err
+	}
+	if kind == opCopy {
+		if _, err := e.out[secAddresses].Write(appendSigned(e.scratch[:0], from-e.at)); err != nil {
+			return err
+		}
+	}
+	e.at, e.live = from+int64(n), true
+	e.lit += n
+	e.pos = e.lit
+	return nil
+}
+
+// op holds an op back until it is known that the next is none of it; kind -1
+// only lets go of the last.
+func (e *encoder) op(kind, n int) error {
+	if e.n > 0 {
+		if kind == e.kind && kind != opCopy || kind == opGoOn && e.kind == opCopy {
+			e.n += int64(n)
+			return nil
+		}
+		if _, err := e.out[secOps].Write(binary.AppendUvarint(e.scratch[:0], uint64(e.n)<<2|uint64(e.kind))); err != nil {
+			return err
+		}
+	}
+	e.kind, e.n = kind, int64(n)
+	return nil
+}

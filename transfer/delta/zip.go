@@ -1,0 +1,518 @@
+package delta
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"encoding/binary"
+	"hash/crc32"
+	"io"
+	"slices"
+
+	"davit/transfer/delta/deflate"
+)
+
+const (
+	localSize   = 30
+	centralSize = 46
+	endSize     = 22
+)
+
+// directory is the central directory of a zip, where it stands in its region.
+type directory struct {
+	start, end int64 // of the records
+	origin     int64 // where offset 0 is
+	endSize    int64 // of the end record, with its comment
+	entries    int   // that the end record counts
+	members    []member
+}
+
+// member is one record of the directory and what it names.
+type member struct {
+	central, centralEnd int64 // its record, in the region
+	offset              int64 // of the local header, in the region
+	flags, method       uint16
+	crc                 uint32
+	data, size          int64
+
+	ok     bool  // the local header is there and nothing overlaps
+	head   int64 // bytes of the local header
+	filled bool  // it has CRC and sizes
+	tail   int64 // bytes of the descriptor
+	bare   bool  // it has no signature
+	place  int   // number among those that are ok, in the order they stand in
+}
+
+const smallMember = 1 << 20 // plain bytes; a larger one is not opened ahead
+
+// zip opens g, a zip; when it is none, g is raw.
+func (o *opener) zip(g region, depth, tower int) error {
+	s := o.section(g)
+	d, err := readDirectory(s)
+	if err != nil {
+		return err
+	}
+	if d == nil || len(d.members) > maxParts {
+		return o.raw(g)
+	}
+	order, err := d.locate(s)
+	if err != nil {
+		return err
+	}
+	ready := newAhead(o.ctx, o.workers, len(order), func(i int) int64 {
+		if m := order[i]; m.size <= smallMember && m.data <= 2*smallMember {
+			return m.size + m.data
+		}
+		return -1
+	}, func(ctx context.Context, i int) (*body, error) { return o.member(ctx, g, order[i], depth, tower) })
+	defer ready.stop()
+
+	done := int64(0)
+	began := false
+	for i, m := range order {
+		if !began {
+			if err := o.raw(g.part(done, d.origin-done)); err != nil {
+				return err
+			}
+			o.out.add(partZip)
+			done, began = d.origin, true
+		}
+		if err := o.raw(g.part(done, m.offset-done)); err != nil {
+			return err
+		}
+		b, ok, err := ready.take(i)
+		if err == nil && !ok {
+			b, err = o.member(o.ctx, g, m, depth, tower)
+		}
+		if err != nil {
+			return err
+		}
+		if err := o.addMember(g, m, b, depth, tower); err != nil {
+			return err
+		}
+		done = m.offset + m.head + m.data + m.tail
+	}
+	if !began {
+		return o.raw(g)
+	}
+	if err := o.raw(g.part(done, d.start-done)); err != nil {
+		return err
+	}
+	all, err := o.directory(g, d)
+	if err != nil {
+		return err
+	}
+	end := make([]byte, d.endSize)
+	if _, err := s.ReadAt(end, d.end); err != nil && err != io.EOF {
+		return err
+	}
+	if all {
+		clear(end[8:20])
+		o.out.add(partEndRecord, d.endSize)
+	} else {
+		o.out.addRaw(d.endSize)
+	}
+	if err := o.bytes(end); err != nil {
+		return err
+	}
+	done = d.end + d.endSize
+	return o.raw(g.part(done, g.n-done))
+}
+
+// directory adds the central directory. all is whether each record of it names
+// a member.
+func (o *opener) directory(g region, d *directory) (all bool, err error) {
+	all = true
+	next := 0 // number of the member that a part would begin with by itself
+	for i := 0; i < len(d.members); {
+		m := &d.members[i]
+		if !m.ok {
+			all = false
+			if err := o.raw(g.part(m.central, m.centralEnd-m.central)); err != nil {
+				return false, err
+			}
+			i++
+			continue
+		}
+		j := i + 1
+		for j < len(d.members) && d.members[j].ok && d.members[j].place == m.place+j-i {
+			j++
+		}
+		n := d.members[j-1].centralEnd - m.central
+		o.out.addCentral(int64(m.place-next), int64(j-i), n)
+		next = m.place + j - i
+		b := make([]byte, n)
+		if _, err := o.section(g.part(m.central, n)).ReadAt(b, 0); err != nil && err != io.EOF {
+			return false, err
+		}
+		for _, m := range d.members[i:j] {
+			clear(b[m.central-d.members[i].central:][16:28])
+			clear(b[m.central-d.members[i].central:][42:46])
+		}
+		if err := o.bytes(b); err != nil {
+			return false, err
+		}
+		i = j
+	}
+	return all, nil
+}
+
+// body is what became of the data of a member.
+type body struct {
+	dataSum, restSum uint64
+	header, tail     []byte
+	known            int64 // record of the base, -1: none
+	whole            bool  // all of the record is the same
+	kind             byte  // partStream, partStored or partOpaque
+	headed           bool  // the header is in the content already
+	plain            *plain
+	stream           *deflate.Stream
+}
+
+// member opens one member. A small one may be opened ahead: then its plain
+// bytes stay in memory, and nothing of o is changed.
+func (o *opener) member(ctx context.Context, g region, m *member, depth, tower int) (*body, error) {
+	b := &body{known: -1, kind: partOpaque}
+	rest := make([]byte, m.head+m.tail)
+	b.header, b.tail = rest[:m.head], rest[m.head:]
+	if _, err := o.section(g.part(m.offset, m.head)).ReadAt(b.header, 0); err != nil && err != io.EOF {
+		return nil, err
+	}
+	if _, err := o.section(g.part(m.offset+m.head+m.data, m.tail)).ReadAt(b.tail, 0); err != nil && err != io.EOF {
+		return nil, err
+	}
+	place := g.part(m.offset+m.head, m.data)
+	small := m.size <= smallMember && m.data <= 2*smallMember
+	data := o.section(place)
+	var mem []byte
+	if small {
+		mem = make([]byte, m.data)
+		if _, err := data.ReadAt(mem, 0); err != nil && err != io.EOF {
+			return nil, err
+		}
+		data = io.NewSectionReader(bytes.NewReader(mem), 0, m.data)
+	}
+	var err error
+	if b.dataSum, err = sumOf(make([]byte, min(max(m.data, 1), 64<<10)), data); err != nil {
+		return nil, err
+	}
+	if b.restSum, err = sumOf(nil, bytes.NewReader(rest)); err != nil {
+		return nil, err
+	}
+	if o.base != nil {
+		if b.known, b.whole = o.known(b.dataSum, b.restSum, m.crc, m.size, -1); b.known >= 0 {
+			return b, nil
+		}
+	}
+	data.Seek(0, io.SeekStart)
+	switch {
+	case m.flags&1 != 0: // encrypted
+	case m.method == 0 && m.data == m.size:
+		sum := crc32.NewIEEE()
+		if _, err := copyAll(sum, data); err != nil {
+			return nil, err
+		}
+		if sum.Sum32() == m.crc {
+			b.kind = partStored
+		}
+	case m.method == 8:
+		return b, o.memberStream(ctx, b, m, data, depth, tower)
+	}
+	return b, nil
+}
+
+func (o *opener) memberStream(ctx context.Context, b *body, m *member, data *io.SectionReader, depth, tower int) error {
+	var p plain
+	if m.size <= smallMember && m.data <= 2*smallMember {
+		buf := bytes.NewBuffer(make([]byte, 0, m.size+1))
+		n, _, err := deflate.Inflate(data, &short{buf, m.size}, deflate.Limits{Plain: m.size + 1})
+		if err != nil || n != m.data || int64(buf.Len()) != m.size || crc32.ChecksumIEEE(buf.Bytes()) != m.crc {
+			return ctx.Err()
+		}
+		p = plain{n: m.size, crc: m.crc, mem: buf.Bytes()}
+		if len(p.mem) == 0 {
+			p.mem = []byte{}
+		}
+	} else {
+		// Its plain bytes go straight behind its header.
+		before := o.content.Size()
+		if err := o.bytes(m.header(b.header)); err != nil {
+			return err
+		}
+		var n int64
+		var damage bool
+		var err error
+		if p, n, damage, err = o.inflate(data, depth, tower); err != nil {
+			return err
+		}
+		if damage || n != m.data || p.n != m.size || p.crc != m.crc {
+			if !damage {
+				o.drop(p)
+			}
+			o.content.Truncate(before)
+			return nil
+		}
+		b.headed = true
+	}
+	if o.base != nil {
+		data.Seek(0, io.SeekStart)
+		s, err := o.prove(ctx, data, o.plainSection(p))
+		if err != nil {
+			return err
+		}
+		if s == nil {
+			o.drop(p)
+			if b.headed {
+				b.headed = false
+				o.content.Truncate(o.content.Size() - m.head)
+			}
+			return nil
+		}
+		b.stream = s
+	}
+	b.kind, b.plain = partStream, &p
+	return nil
+}
+
+// short refuses what is longer than n, before it is in memory.
+type short struct {
+	buf *bytes.Buffer
+	n   int64
+}
+
+func (w *short) Write(p []byte) (int, error) {
+	if int64(len(p)) > w.n-int64(w.buf.Len()) {
+		return 0, ErrTooLarge
+	}
+	return w.buf.Write(p)
+}
+
+// addMember adds what member found.
+func (o *opener) addMember(g region, m *member, b *body, depth, tower int) error {
+	if o.base != nil {
+		if b.known >= 0 { // in order now, so the next record may be the right one
+			b.known, b.whole = o.known(b.dataSum, b.restSum, m.crc, m.size, o.out.kept)
+		}
+		if m.method == 8 {
+			o.count.streams++
+			if b.known >= 0 {
+				o.count.kept++
+			} else if b.stream == nil {
+				o.count.unproven += m.data
+			}
+		}
+		if b.whole {
+			o.out.addKeep(b.known)
+			return nil
+		}
+	}
+	if m.filled {
+		o.out.add(partFilledHeader, m.head)
+	} else {
+		o.out.add(partHeader, m.head)
+	}
+	if !b.headed {
+		if err := o.bytes(m.header(b.header)); err != nil {
+			return err
+		}
+	}
+	if err := o.addBody(g, m, b, depth, tower); err != nil {
+		return err
+	}
+	switch {
+	case m.tail == 0:
+	case m.bare:
+		o.out.add(partBareDescriptor)
+	default:
+		o.out.add(partDescriptor)
+	}
+	return o.addRecord(record{place: g.part(m.offset, m.head+m.data+m.tail), head: int32(m.head), tail: int32(m.tail),
+		crc: m.crc, size: m.size, dataSum: b.dataSum, restSum: b.restSum})
+}
+
+// header is the content of a local header.
+func (m *member) header(h []byte) []byte {
+	if m.filled {
+		h = bytes.Clone(h)
+		clear(h[14:26])
+	}
+	return h
+}
+
+func (o *opener) addBody(g region, m *member, b *body, depth, tower int) error {
+	place := g.part(m.offset+m.head, m.data)
+	if b.known >= 0 {
+		o.out.addData(b.known)
+		return nil
+	}
+	switch b.kind {
+	case partStream:
+		p := *b.plain
+		if p.mem != nil {
+			if err := o.room(p.n); err != nil {
+				return err
+			}
+			to := o.content
+			if depth > 1 && tower < maxTower-1 && like(o.plainSection(p), tower+1) {
+				p.nested, to = true, o.plains
+			}
+			p.off = to.Size()
+			if _, err := to.Write(p.mem); err != nil {
+				return err
+			}
+		}
+		return o.stream(p, b.stream, depth, tower)
+	case partStored:
+		if depth > 1 && tower < maxTower-1 && like(o.section(place), tower+1) {
+			o.out.add(partNestedStored)
+			if err := o.region(place, depth-1, tower+1); err != nil {
+				return err
+			}
+			o.out.add(partEnd)
+			return nil
+		}
+		o.out.add(partStored, m.data)
+	default:
+		o.out.addOpaque(m.data, m.size, m.crc)
+	}
+	if err := o.room(m.data); err != nil {
+		return err
+	}
+	_, err := copyAll(o.content, o.section(place))
+	return err
+}
+
+// readDirectory finds and reads the directory of the zip in s: nil when there
+// is none that this package opens.
+func readDirectory(s *io.SectionReader) (*directory, error) {
+	tail := make([]byte, min(s.Size(), endSize+65535))
+	from := s.Size() - int64(len(tail))
+	if _, err := s.ReadAt(tail, from); err != nil && err != io.EOF {
+		return nil, err
+	}
+	for i := len(tail) - endSize; i >= 0; i-- {
+		if tail[i] != 'P' || !bytes.HasPrefix(tail[i:], []byte("PK\x05\x06")) {
+			continue
+		}
+		d := endRecord(tail[i:], from+int64(i))
+		if d == nil {
+			continue
+		}
+		return d.read(s)
+	}
+	return nil, nil
+}
+
+// endRecord reads the end record that b begins with, which stands at off: nil
+// when it is none, or one of several disks, or of a zip64.
+func endRecord(b []byte, off int64) *directory {
+	le := binary.LittleEndian
+	n, size, start := le.Uint16(b[10:]), le.Uint32(b[12:]), le.Uint32(b[16:])
+	comment := int(le.Uint16(b[20:]))
+	if le.Uint32(b[4:]) != 0 || le.Uint16(b[8:]) != n || n == 0xffff || size == 0xffffffff || start == 0xffffffff || endSize+comment > len(b) {
+		return nil
+	}
+	d := &directory{start: off - int64(size), end: off, endSize: int64(endSize + comment), entries: int(n)}
+	if d.origin = d.start - int64(start); d.start < 0 || d.origin < 0 {
+		return nil
+	}
+	return d
+}
+
+// read reads the records of the directory: nil when they are no directory.
+func (d *directory) read(s *io.SectionReader) (*directory, error) {
+	if d.end-d.start > 256<<20 {
+		return nil, nil
+	}
+	b := make([]byte, d.end-d.start)
+	if _, err := s.ReadAt(b, d.start); err != nil && err != io.EOF {
+		return nil, err
+	}
+	le := binary.LittleEndian
+	for at := 0; at < len(b); {
+		r := b[at:]
+		if len(r) < centralSize || !bytes.HasPrefix(r, []byte("PK\x01\x02")) {
+			return nil, nil
+		}
+		n := centralSize + int(le.Uint16(r[28:])) + int(le.Uint16(r[30:])) + int(le.Uint16(r[32:]))
+		if n > len(r) {
+			return nil, nil
+		}
+		m := member{
+			central: d.start + int64(at), centralEnd: d.start + int64(at+n),
+			flags: le.Uint16(r[8:]), method: le.Uint16(r[10:]), crc: le.Uint32(r[16:]),
+			data: int64(le.Uint32(r[20:])), size: int64(le.Uint32(r[24:])),
+			offset: d.origin + int64(le.Uint32(r[42:])),
+		}
+		m.ok = m.data != 0xffffffff && m.size != 0xffffffff && le.Uint32(r[42:]) != 0xffffffff
+		d.members = append(d.members, m)
+		at += n
+	}
+	if len(d.members) != d.entries {
+		return nil, nil
+	}
+	return d, nil
+}
+
+// locate finds the local headers, and returns the members that have one and
+// overlap no other, in the order they stand in.
+func (d *directory) locate(s *io.SectionReader) ([]*member, error) {
+	sorted := make([]*member, 0, len(d.members))
+	for i := range d.members {
+		sorted = append(sorted, &d.members[i])
+	}
+	slices.SortStableFunc(sorted, func(a, b *member) int { return cmp.Compare(a.offset, b.offset) })
+	var order []*member
+	end := d.origin
+	le := binary.LittleEndian
+	for i, m := range sorted {
+		next := d.start
+		if i+1 < len(sorted) {
+			next = min(next, sorted[i+1].offset)
+		}
+		m.ok = m.ok && m.offset >= end && m.offset+localSize <= next
+		if !m.ok {
+			continue
+		}
+		var b [localSize]byte
+		if _, err := s.ReadAt(b[:], m.offset); err != nil && err != io.EOF {
+			return nil, err
+		}
+		m.head = localSize + int64(le.Uint16(b[26:])) + int64(le.Uint16(b[28:]))
+		if string(b[:4]) != "PK\x03\x04" || m.offset+m.head+m.data > next {
+			m.ok = false
+			continue
+		}
+		m.filled = le.Uint32(b[14:]) == m.crc && int64(le.Uint32(b[18:])) == m.data && int64(le.Uint32(b[22:])) == m.size
+		end = m.offset + m.head + m.data
+		if m.flags&8 != 0 {
+			if err := m.descriptor(s, end, next); err != nil {
+				return nil, err
+			}
+			end += m.tail
+		}
+		m.place = len(order)
+		order = append(order, m)
+	}
+	return order, nil
+}
+
+// descriptor looks for the data descriptor at off, before next.
+func (m *member) descriptor(s *io.SectionReader, off, next int64) error {
+	want := []byte("PK\x07\x08")
+	want = binary.LittleEndian.AppendUint32(want, m.crc)
+	want = binary.LittleEndian.AppendUint32(want, uint32(m.data))
+	want = binary.LittleEndian.AppendUint32(want, uint32(m.size))
+	var b [16]byte
+	n := min(16, next-off)
+	if _, err := s.ReadAt(b[:n], off); err != nil && err != io.EOF {
+		return err
+	}
+	switch {
+	case n == 16 && bytes.Equal(b[:], want):
+		m.tail = 16
+	case n >= 12 && bytes.Equal(b[:12], want[4:]):
+		m.tail, m.bare = 12, true
+	}
+	return nil
+}
