@@ -31,7 +31,6 @@ import (
 	"davit/manifest/index"
 	"davit/store"
 	"davit/store/bucket"
-	"davit/transfer/delta"
 )
 
 // Options say where a site's things are and on whose behalf it acts.
@@ -100,7 +99,7 @@ func Create(ctx context.Context, o Options) (*Site, error) {
 	card := &manifest.Card{Version: 1, Name: o.Name, Signing: o.Keys.Signing.Public(),
 		Recipients: append([]string{o.Keys.Recipient()}, o.Recovery...),
 		Created:    manifest.NewTime(now()), Davit: o.Davit,
-		Delta: delta.Version, Encoders: ownEncoders()}
+		Delta: deltaVersion, Encoders: ownEncoders()}
 	envelope, err := manifest.Sign(o.Keys.Signing, card)
 	if err != nil {
 		return nil, fmt.Errorf("create site: %w", err)
