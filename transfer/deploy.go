@@ -203,7 +203,7 @@ func (d *deployment) run(ctx context.Context, digest manifest.Digest) (*DeployRe
 	defer logFile.Close()
 	out := io.Writer(logFile)
 	if d.req.Output != nil {
-		out = io.MultiWriter(logFile, d.req.Output)
+		out = io.MultiWriter(logFile, &onlooker{w: d.req.Output})
 	}
 	d.log = newMaskWriter(out, d.secrets())
 	d.perform(ctx, result)
@@ -224,6 +224,21 @@ func (d *deployment) run(ctx context.Context, digest manifest.Digest) (*DeployRe
 		}
 	}
 	return report, nil
+}
+
+// onlooker is a reader of the log who may go away: that is no reason to break
+// off a deployment.
+type onlooker struct {
+	w    io.Writer
+	gone bool
+}
+
+func (o *onlooker) Write(p []byte) (int, error) {
+	if !o.gone {
+		_, err := o.w.Write(p)
+		o.gone = err != nil
+	}
+	return len(p), nil
 }
 
 // conclude stores the log and the signed result.

@@ -378,3 +378,24 @@ func TestIndexLost(t *testing.T) {
 		w.dev.Close()
 	}
 }
+
+// Whoever watches a deployment may go away; it goes on, and its log is whole.
+func TestDeployUnwatched(t *testing.T) {
+	w := newWorld(t)
+	w.create(w.dev, "shop", "1.0", small, process(shell("one", "echo first"), shell("two", "echo second")))
+	report, err := w.dev.Deploy(ctx(), transfer.DeployRequest{Project: "shop", Version: "1.0", Environment: "production", Output: closedPipe{}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	log, _, err := w.dev.Log(ctx(), report.Result.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if text := readAll(t, log); !strings.Contains(text, "first\n") || !strings.Contains(text, "second\n") {
+		t.Fatal(text)
+	}
+}
+
+type closedPipe struct{}
+
+func (closedPipe) Write([]byte) (int, error) { return 0, os.ErrClosed }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"iter"
 	"slices"
+	"time"
 
 	"davit/manifest"
 	"davit/manifest/index"
@@ -33,6 +34,8 @@ type ExportRequest struct {
 
 	Full            bool                    // count nothing as held by the peer
 	AssumeDelivered bool                    // also count what was exported and not acknowledged
+	NoDelta         bool                    // send packages as chunks alone
+	DeltaBudget     time.Duration           // for finding deltas, a GiB of package; 30 s if 0
 	DryRun          bool                    // work out the exact sizes, write nothing
 	Progress        func(done, total int64) // bytes of the payload; may be nil
 }
@@ -51,6 +54,8 @@ type ExportReport struct {
 	SentBytes    int64    // plaintext of the chunks that are in the bundle
 	SentChunks   int64
 	Packs        int
+	Deltas       int
+	Packages     []DeltaReport // how packages travel of which the peer may hold another version
 	Base         []manifest.BundleBase
 	Releases     []manifest.ReleaseRef
 	Receipts     int
@@ -70,7 +75,7 @@ func (e *GrantError) Error() string {
 
 // Export writes a bundle for a peer to a medium.
 //
-//	what the peer lacks ▸ exact sizes ▸ packs for its keys ▸ documents ▸ volumes, hidden
+//	what the peer lacks ▸ deltas ▸ exact sizes ▸ packs for its keys ▸ documents ▸ volumes, hidden
 //	▸ audit entry: sealed ▸ volumes, visible ▸ audit entry: exported
 func (s *Site) Export(ctx context.Context, req ExportRequest) (*ExportReport, error) {
 	unlock, err := s.exclusive(ctx, "export-"+req.Peer)
@@ -100,10 +105,14 @@ type export struct {
 	report    *ExportReport
 	bundle    *manifest.Bundle
 	documents []*manifest.Envelope
+	releases  []*manifest.Release
 	selection *store.Selection
 	groups    []packGroup
-	payload   int64 // bytes of all packs and documents
-	docSize   int64 // bytes of the documents part
+
+	differences []difference // deltas, in the order of the payload
+
+	payload int64 // bytes of all packs, deltas and documents
+	docSize int64 // bytes of the documents part
 }
 
 // packGroup is the frames that go into one pack.
@@ -135,11 +144,10 @@ func (s *Site) prepareExport(ctx context.Context, req ExportRequest) (*export, e
 		x.bundle.Kind = manifest.KindResults
 	}
 	x.report.Serial, x.report.Kind = x.bundle.Serial, x.bundle.Kind
-	refs, err := x.gatherReleases(ctx)
-	if err != nil {
+	if err := x.gatherReleases(ctx); err != nil {
 		return nil, err
 	}
-	more, err := x.gatherPending(ctx)
+	logs, err := x.gatherPending(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -156,11 +164,14 @@ func (s *Site) prepareExport(ctx context.Context, req ExportRequest) (*export, e
 	if err != nil {
 		return nil, err
 	}
-	used := make([]bool, len(held.base))
-	x.selection, err = s.Store.Select(ctx, s.chunksOf(ctx, append(refs, more...)), func(n chunk.Name) bool {
+	refs, err := x.deltas(ctx, held)
+	if err != nil {
+		return nil, err
+	}
+	x.selection, err = s.Store.Select(ctx, s.chunksOf(ctx, append(refs, logs...)), func(n chunk.Name) bool {
 		i, ok := held.chunks[n]
 		if ok {
-			used[i] = true
+			held.used[i] = true
 		}
 		return ok
 	})
@@ -168,7 +179,7 @@ func (s *Site) prepareExport(ctx context.Context, req ExportRequest) (*export, e
 		return nil, err
 	}
 	for i, b := range held.base {
-		if used[i] {
+		if held.used[i] {
 			x.bundle.Base = append(x.bundle.Base, b)
 		}
 	}
@@ -206,23 +217,22 @@ func (x *export) breakOff(ctx context.Context) error {
 	return nil
 }
 
-// gatherReleases collects the releases asked for and all streams they need.
-func (x *export) gatherReleases(ctx context.Context) ([]chunk.Ref, error) {
+// gatherReleases collects the releases asked for.
+func (x *export) gatherReleases(ctx context.Context) error {
 	if len(x.req.Releases) == 0 {
-		return nil, nil
+		return nil
 	}
 	if !slices.Contains(x.peer.Send, manifest.GrantReleases) {
-		return nil, &GrantError{x.req.Peer, manifest.GrantReleases, "send"}
+		return &GrantError{x.req.Peer, manifest.GrantReleases, "send"}
 	}
 	holds, err := x.s.Index.Holdings(ctx, x.req.Peer)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	var refs []chunk.Ref
 	for _, name := range x.req.Releases {
 		rel, err := x.s.Index.Release(ctx, name.Project, name.Version)
 		if err != nil {
-			return nil, releaseError(name, err)
+			return releaseError(name, err)
 		}
 		if !x.req.Full && slices.ContainsFunc(holds, func(h index.Holding) bool { return h.Release == rel.Digest }) {
 			x.report.Nothing = fmt.Sprintf("%s holds %s already; send it again with --full", x.req.Peer, name)
@@ -230,21 +240,21 @@ func (x *export) gatherReleases(ctx context.Context) ([]chunk.Ref, error) {
 		}
 		envelope, err := x.s.envelope(ctx, releasesDir, rel.Digest)
 		if err != nil {
-			return nil, err
+			return err
 		}
 		r, err := x.s.release(ctx, rel.Digest)
 		if err != nil {
-			return nil, err
+			return err
 		}
 		x.add(manifest.DocumentRelease, envelope)
 		x.report.Releases = append(x.report.Releases, manifest.ReleaseRef{Release: rel.Digest, Project: rel.Project, Version: rel.Version})
 		x.report.ContentBytes += rel.Size
-		refs = append(refs, releaseRefs(r)...)
+		x.releases = append(x.releases, r)
 	}
 	if len(x.report.Releases) > 0 {
 		x.report.Nothing = ""
 	}
-	return refs, nil
+	return nil
 }
 
 func releaseError(name ReleaseName, err error) error {
@@ -322,16 +332,20 @@ func (x *export) add(kind string, e *manifest.Envelope) {
 // releaseRefs lists every stream that a release needs.
 func releaseRefs(r *manifest.Release) []chunk.Ref {
 	var refs []chunk.Ref
-	for _, p := range r.Packages {
-		refs = append(refs, p.Content)
-		if p.Tree != nil {
-			refs = append(refs, *p.Tree)
-		}
+	for i := range r.Packages {
+		refs = append(refs, packageRefs(&r.Packages[i])...)
 	}
 	for _, a := range r.Attachments {
 		refs = append(refs, a.Content)
 	}
 	return refs
+}
+
+func packageRefs(p *manifest.Package) []chunk.Ref {
+	if p.Tree != nil {
+		return []chunk.Ref{p.Content, *p.Tree}
+	}
+	return []chunk.Ref{p.Content}
 }
 
 func (s *Site) chunksOf(ctx context.Context, refs []chunk.Ref) iter.Seq2[chunk.Entry, error] {
@@ -348,8 +362,10 @@ func (s *Site) chunksOf(ctx context.Context, refs []chunk.Ref) iter.Seq2[chunk.E
 
 // holding is what the peer can be relied on to have.
 type holding struct {
-	base   []manifest.BundleBase
-	chunks map[chunk.Name]int // position in base
+	base     []manifest.BundleBase
+	releases []*manifest.Release // of the bases
+	used     []bool              // the bundle builds on the base
+	chunks   map[chunk.Name]int  // position in base
 }
 
 // Bases are looked for among the newest releases of the projects that are sent
@@ -394,6 +410,7 @@ func (x *export) held(ctx context.Context) (*holding, error) {
 			return nil, err
 		}
 		at := len(h.base)
+		h.releases, h.used = append(h.releases, r), append(h.used, false)
 		h.base = append(h.base, manifest.BundleBase{Project: ref.Project, Version: ref.Version, Release: ref.Release})
 		for e, err := range x.s.chunksOf(ctx, releaseRefs(r)) {
 			if errors.Is(err, store.ErrMissing) {
@@ -468,6 +485,13 @@ func (x *export) plan(ctx context.Context) error {
 	for i, g := range x.groups {
 		x.bundle.Packs = append(x.bundle.Packs, manifest.BundlePack{Name: pack.Name{0: byte(i), 1: byte(i >> 8), 31: 1}, Size: g.size})
 	}
+	for i, d := range x.differences {
+		named := d.BundleDelta
+		named.Name = manifest.Digest{0: byte(i), 1: byte(i >> 8), 31: 1}
+		x.bundle.Deltas = append(x.bundle.Deltas, named)
+		x.payload += d.Size
+	}
+	x.report.Deltas = len(x.differences)
 	letter, err := x.letter()
 	if err != nil {
 		return err
@@ -540,7 +564,11 @@ func (x *export) write(ctx context.Context) error {
 		return err
 	}
 	defer w.Abort()
-	if err := x.writePacks(ctx, &progressWriter{w: w, total: x.payload, progress: x.req.Progress}); err != nil {
+	payload := &progressWriter{w: w, total: x.payload, progress: x.req.Progress}
+	if err := x.writePacks(ctx, payload); err != nil {
+		return err
+	}
+	if err := x.writeDeltas(payload); err != nil {
 		return err
 	}
 	envelope, err := manifest.Sign(s.keys.Signing, x.bundle)

@@ -310,6 +310,9 @@ func (in *incoming) compare() error {
 	for _, p := range d.Packs {
 		sum += p.Size
 	}
+	for _, e := range d.Deltas {
+		sum += e.Size
+	}
 	if sum != in.set.Payload {
 		return refuse(manifest.CauseContent, "its parts come to %d bytes, its payload has %d", sum, in.set.Payload)
 	}
@@ -449,39 +452,59 @@ func received(r *manifest.Release, digest manifest.Digest) manifest.ReceivedRele
 	return v
 }
 
-// quarantine copies the packs that are not there yet. A pack is committed only
-// when its bytes are what its name says, so one that is there is whole.
+// part is a pack or a delta in the payload: an object known by its SHA-256.
+type part struct {
+	what   string // for messages
+	sum    [sha256.Size]byte
+	size   int64
+	object string // its place in quarantine
+	store  string // where it may be already, "" for nowhere
+}
+
+// parts lists the packs and deltas of a bundle in the order of the payload.
+func parts(d *manifest.Bundle) []part {
+	var all []part
+	for _, p := range d.Packs {
+		all = append(all, part{"pack " + p.Name.String(), p.Name, p.Size, quarantined(d.ID, p.Name).Object, store.PackObject(p.Name)})
+	}
+	for _, e := range d.Deltas {
+		all = append(all, part{"delta " + e.Name.String(), e.Name, e.Size, deltaObject(d.ID, e.Name), ""})
+	}
+	return all
+}
+
+// quarantine copies the packs and deltas that are not there yet. Each is
+// committed only when its bytes are what its name says, so one that is there
+// is whole.
 func (in *incoming) quarantine(ctx context.Context, payload *bundle.Payload) error {
 	s := in.s
-	var need, at, done int64
-	for _, p := range in.doc.Packs {
-		need += p.Size
+	all := parts(in.doc)
+	var need, at int64
+	for _, p := range all {
+		need += p.size
 	}
 	if free, ok := freeOn(ctx, s.bucket); ok && free < need+minFree {
 		return &bucket.NoSpaceError{Where: "the store", Need: need + minFree, Have: free}
 	}
 	buf := make([]byte, 1<<20)
-	for _, p := range in.doc.Packs {
-		guest := quarantined(in.doc.ID, p.Name)
-		r := io.NewSectionReader(payload, at, p.Size)
-		at += p.Size
-		_, err := s.bucket.Stat(ctx, guest.Object)
-		if errors.Is(err, bucket.ErrNotExist) {
+	for _, p := range all {
+		_, err := s.bucket.Stat(ctx, p.object)
+		if errors.Is(err, bucket.ErrNotExist) && p.store != "" {
 			// Results are adopted before they are recorded, so a bundle that
 			// was broken off there has its packs in the store.
-			_, err = s.bucket.Stat(ctx, store.PackObject(p.Name))
+			_, err = s.bucket.Stat(ctx, p.store)
 		}
 		if errors.Is(err, bucket.ErrNotExist) {
-			err = copyPack(ctx, s.bucket, guest, r, buf, func(n int64) {
+			err = copyPart(ctx, s.bucket, p, io.NewSectionReader(payload, at, p.size), buf, func(n int64) {
 				if in.req.Progress != nil {
-					in.req.Progress(done+n, need)
+					in.req.Progress(at+n, need)
 				}
 			})
 		}
 		if err != nil {
 			return err
 		}
-		done += p.Size
+		at += p.size
 	}
 	for _, p := range in.doc.Packs {
 		guest := quarantined(in.doc.ID, p.Name)
@@ -495,8 +518,8 @@ func (in *incoming) quarantine(ctx context.Context, payload *bundle.Payload) err
 	return nil
 }
 
-// copyPack writes one pack into quarantine if it is what its name says.
-func copyPack(ctx context.Context, b bucket.Bucket, guest store.Guest, r io.Reader, buf []byte, progress func(int64)) error {
+// copyPart writes one part into quarantine if it is what its name says.
+func copyPart(ctx context.Context, b bucket.Bucket, p part, r io.Reader, buf []byte, progress func(int64)) error {
 	w, err := b.Create(ctx)
 	if err != nil {
 		return err
@@ -524,10 +547,10 @@ func copyPack(ctx context.Context, b bucket.Bucket, guest store.Guest, r io.Read
 			return fromMedium(err)
 		}
 	}
-	if pack.Name(sum.Sum(nil)) != guest.Name {
-		return fmt.Errorf("pack %s: %w: its bytes are not what the signed document says", guest.Name, store.ErrDamaged)
+	if [sha256.Size]byte(sum.Sum(nil)) != p.sum {
+		return fmt.Errorf("%s: %w: its bytes are not what the signed document says", p.what, store.ErrDamaged)
 	}
-	return w.Commit(ctx, guest.Object)
+	return w.Commit(ctx, p.object)
 }
 
 // blame turns damage in the payload into the place on the medium, if the

@@ -113,7 +113,7 @@ func (in *incoming) examine(ctx context.Context) error {
 		if v.State == manifest.StateHeld || v.State == manifest.StateConflict {
 			continue
 		}
-		err := in.s.examineRelease(ctx, view, in.releases[i], in.doc.Base)
+		err := in.s.examineRelease(ctx, view, in.releases[i], in.doc)
 		var missing *WaitingError
 		switch {
 		case errors.As(err, &missing):
@@ -155,15 +155,18 @@ func (s *Site) quarantineView(ctx context.Context, doc *manifest.Bundle) (*store
 // examineRelease verifies one release against a view in which its chunks
 // should all be. It is a *WaitingError when some are missing, a *RefusedError
 // when it is not what it says.
-func (s *Site) examineRelease(ctx context.Context, view *store.Store, r *manifest.Release, base []manifest.BundleBase) error {
-	known, err := s.knownPackages(ctx, base)
+func (s *Site) examineRelease(ctx context.Context, view *store.Store, r *manifest.Release, doc *manifest.Bundle) error {
+	known, err := s.knownPackages(ctx, doc.Base)
 	if err != nil {
+		return err
+	}
+	if err := s.applyDeltas(ctx, view, doc, r); err != nil {
 		return err
 	}
 	err = verifyRelease(ctx, view, r, known)
 	switch {
 	case errors.Is(err, store.ErrMissing):
-		missing, berr := s.missingBases(ctx, base)
+		missing, berr := s.missingBases(ctx, doc.Base)
 		if berr != nil {
 			return berr
 		}
@@ -292,8 +295,8 @@ func (s *Site) adopt(ctx context.Context, d *manifest.Bundle) error {
 }
 
 func (s *Site) clearQuarantine(ctx context.Context, d *manifest.Bundle) error {
-	for _, p := range d.Packs {
-		if err := s.bucket.Delete(ctx, quarantined(d.ID, p.Name).Object); err != nil {
+	for _, p := range parts(d) {
+		if err := s.bucket.Delete(ctx, p.object); err != nil {
 			return err
 		}
 	}
@@ -458,7 +461,7 @@ func (s *Site) accept(ctx context.Context, it index.InboxItem, rollback bool) (D
 		if err != nil {
 			return d, err
 		}
-		err = s.examineRelease(ctx, view, r, doc.Base)
+		err = s.examineRelease(ctx, view, r, doc)
 		view.Close()
 		var waiting *WaitingError
 		var refused *RefusedError

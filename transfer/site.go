@@ -98,7 +98,8 @@ func Create(ctx context.Context, o Options) (*Site, error) {
 	}
 	card := &manifest.Card{Version: 1, Name: o.Name, Signing: o.Keys.Signing.Public(),
 		Recipients: append([]string{o.Keys.Recipient()}, o.Recovery...),
-		Created:    manifest.NewTime(now()), Davit: o.Davit}
+		Created:    manifest.NewTime(now()), Davit: o.Davit,
+		Delta: deltaVersion, Encoders: ownEncoders()}
 	envelope, err := manifest.Sign(o.Keys.Signing, card)
 	if err != nil {
 		return nil, fmt.Errorf("create site: %w", err)

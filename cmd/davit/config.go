@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/goccy/go-yaml"
 	"github.com/goccy/go-yaml/ast"
@@ -40,6 +41,23 @@ type route struct {
 	VolumeSize      byteSize `yaml:"volume_size"`
 	AssumeDelivered bool     `yaml:"assume_delivered"`
 	Full            bool     `yaml:"full"`
+	Delta           struct {
+		Off    bool    `yaml:"off"`    // packages travel as chunks
+		Budget seconds `yaml:"budget"` // for finding deltas, a GiB of package
+	} `yaml:"delta"`
+}
+
+// seconds is a duration as people write it: 30s, 2m.
+type seconds time.Duration
+
+// UnmarshalYAML reads a duration.
+func (s *seconds) UnmarshalYAML(n ast.Node) error {
+	v, err := time.ParseDuration(n.GetToken().Value)
+	if err == nil && v <= 0 {
+		err = errors.New("it must be more than nothing")
+	}
+	*s = seconds(v)
+	return atLine(n, err)
 }
 
 // byteSize is a size as people write it: 3.9GiB, 700MB, 1048576.

@@ -46,6 +46,9 @@ work: work
 #     volume_size: 3.9GiB
 #     assume_delivered: false # count exported bundles as arrived (no way back)
 #     full: false             # count nothing as held by the peer
+#     delta:
+#       off: false            # true: send packages as chunks alone
+#       budget: 30s           # for finding deltas, a GiB of package
 `
 
 func (p *program) initSite(c *cli.Context) error {

@@ -62,6 +62,9 @@ func main() {
 		debug.SetGCPercent(50)
 	}
 	// The first signal ends the work in good order, the second ends the program.
+	// Whoever reads our output may have enough of it, as head and grep -q do.
+	// That must not kill a deployment half way.
+	signal.Ignore(syscall.SIGPIPE)
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop)
 	code := run(ctx, os.Args, os.Stdin, os.Stdout, os.Stderr)

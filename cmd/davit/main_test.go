@@ -1,6 +1,8 @@
 package main
 
 import (
+	"bytes"
+	"compress/gzip"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -60,6 +62,7 @@ func TestStories(t *testing.T) {
 			"size":     cmdSize,
 			"smaller":  cmdSmaller,
 			"packfile": cmdPackfile,
+			"logfile":  cmdLogfile,
 		},
 	})
 }
@@ -384,4 +387,22 @@ func TestExitCodes(t *testing.T) {
 			t.Errorf("worst of %v is %d, want %d", codes, got, want)
 		}
 	}
+}
+
+// cmdLogfile writes a long text, one line of which depends on the version, and
+// compresses it: logfile VERSION FILE.gz
+func cmdLogfile(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: logfile VERSION FILE.gz")
+	}
+	var b bytes.Buffer
+	w := gzip.NewWriter(&b)
+	for i := range 30_000 {
+		if i == 77 {
+			fmt.Fprintln(w, "version", args[0])
+		}
+		fmt.Fprintf(w, "line %d says %x\n", i, i*i*7919)
+	}
+	ts.Check(w.Close())
+	ts.Check(os.WriteFile(ts.MkAbs(args[1]), b.Bytes(), 0o644))
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/urfave/cli/v2"
 
@@ -19,6 +20,7 @@ func exportFlags(more ...cli.Flag) []cli.Flag {
 		&cli.StringFlag{Name: "volume-size", EnvVars: []string{"DAVIT_VOLUME_SIZE"}, Usage: "largest file on the medium, `SIZE` such as 650MiB (default 3.9GiB, for FAT32)"},
 		&cli.BoolFlag{Name: "full", Usage: "send everything, whatever the peer holds"},
 		&cli.BoolFlag{Name: "assume-delivered", Usage: "count on bundles that were exported and not acknowledged yet"},
+		&cli.BoolFlag{Name: "no-delta", Usage: "send packages as chunks, not as deltas to older versions"},
 		&cli.BoolFlag{Name: "dry-run", Usage: "say to the byte what would be written, and write nothing"},
 	}, more...)
 }
@@ -79,11 +81,24 @@ type exportView struct {
 	SentBytes    int64       `json:"sentBytes"`    // plaintext of the chunks in the bundle
 	SentChunks   int64       `json:"sentChunks"`
 	Packs        int         `json:"packs"`
+	Deltas       int         `json:"deltas"`
+	Packages     []deltaView `json:"packages"` // those of which the peer may hold another version
 	Base         []namedView `json:"base"`
 	Releases     []namedView `json:"releases"`
 	Receipts     int         `json:"receipts"`
 	Results      int         `json:"results"`
 	Lost         []int64     `json:"lost"`
+}
+
+// deltaView says how one package travels, and why.
+type deltaView struct {
+	Package string `json:"package"`
+	Version string `json:"version"`
+	Base    string `json:"base,omitempty"`
+	Form    string `json:"form"` // chunks, raw or opened
+	Bytes   int64  `json:"bytes"`
+	Plain   int64  `json:"plain"` // what its new chunks would take
+	Reason  string `json:"reason,omitempty"`
 }
 
 type namedView struct {
@@ -128,6 +143,7 @@ func exportRequest(c *cli.Context, h *home, folder string) (transfer.ExportReque
 	}
 	req.MediumName, req.VolumeSize = folder, int64(r.VolumeSize)
 	req.Full, req.AssumeDelivered = r.Full, r.AssumeDelivered
+	req.NoDelta, req.DeltaBudget = r.Delta.Off, time.Duration(r.Delta.Budget)
 	if v := c.String("volume-size"); v != "" {
 		n, err := parseSize(v)
 		if err != nil {
@@ -140,6 +156,9 @@ func exportRequest(c *cli.Context, h *home, folder string) (transfer.ExportReque
 	}
 	if c.IsSet("assume-delivered") {
 		req.AssumeDelivered = c.Bool("assume-delivered")
+	}
+	if c.IsSet("no-delta") {
+		req.NoDelta = c.Bool("no-delta")
 	}
 	if c.Bool("full") && c.Bool("assume-delivered") {
 		return req, usagef("--full and --assume-delivered contradict each other")
@@ -176,11 +195,14 @@ func (p *program) export(ctx context.Context, c *cli.Context, s *transfer.Site, 
 		return err
 	}
 	v := exportView{DryRun: r.DryRun, Nothing: r.Nothing, To: req.Peer, Files: nonNil(r.Files), Lost: nonNil(r.Lost),
-		Base: viewBases(r.Base), Releases: viewRefs(r.Releases)}
+		Base: viewBases(r.Base), Releases: viewRefs(r.Releases), Packages: []deltaView{}}
+	for _, d := range r.Packages {
+		v.Packages = append(v.Packages, deltaView(d))
+	}
 	if r.Nothing == "" {
 		v.Serial, v.Kind, v.Folder, v.Volumes, v.Bytes = r.Serial, r.Kind, req.MediumName, len(r.Files), r.Bytes
 		v.ContentBytes, v.SentBytes, v.SentChunks, v.Packs = r.ContentBytes, r.SentBytes, r.SentChunks, r.Packs
-		v.Receipts, v.Results = r.Receipts, r.Results
+		v.Receipts, v.Results, v.Deltas = r.Receipts, r.Results, r.Deltas
 		if !r.Bundle.IsZero() {
 			v.Bundle = r.Bundle.String()
 		}
@@ -203,7 +225,7 @@ func (p *program) tellExport(v exportView) {
 	p.say("%s bundle %d for %s: %s, %s.", does, v.Serial, v.To, count(v.Volumes, "volume", "volumes"), exact(v.Bytes))
 	if len(v.Releases) > 0 {
 		line := fmt.Sprintf("  Carries %s: %s of content", named(v.Releases), size(v.ContentBytes))
-		if v.SentBytes < v.ContentBytes {
+		if v.SentBytes < v.ContentBytes && v.Deltas == 0 {
 			line += fmt.Sprintf(", of which %s (%s) must travel", size(v.SentBytes), percent(v.SentBytes, v.ContentBytes))
 		}
 		p.say("%s.", line)
@@ -221,6 +243,7 @@ func (p *program) tellExport(v exportView) {
 	if len(v.Base) > 0 {
 		p.say("  Builds on %s, which %s holds.", named(v.Base), v.To)
 	}
+	p.tellDeltas(v)
 	for _, f := range v.Files {
 		p.put("%s", f)
 	}
@@ -230,6 +253,34 @@ func (p *program) tellExport(v exportView) {
 	}
 	p.say("Next: carry all of it to %s, and there run: davit %s FOLDER", v.To,
 		map[bool]string{true: "import", false: "settle"}[v.Kind == manifest.KindReleases])
+}
+
+// tellDeltas says what deltas save and, in a dry run, how each package travels
+// and why.
+func (p *program) tellDeltas(v exportView) {
+	var bytes, plain int64
+	for _, d := range v.Packages {
+		if d.Form != transfer.FormChunks {
+			bytes, plain = bytes+d.Bytes, plain+d.Plain
+		}
+	}
+	if v.Deltas > 0 {
+		p.say("  %s as %s: %s instead of %s.", count(v.Deltas, "package travels", "packages travel"),
+			map[bool]string{true: "a delta", false: "deltas"}[v.Deltas == 1], size(bytes), size(plain))
+	}
+	if !v.DryRun {
+		return
+	}
+	for _, d := range v.Packages {
+		line := fmt.Sprintf("    %s %s: %s, %s", d.Package, d.Version, map[string]string{transfer.FormChunks: "as chunks"}[d.Form], size(d.Bytes))
+		if d.Form != transfer.FormChunks {
+			line = fmt.Sprintf("    %s %s: delta (%s) to %s, %s instead of %s", d.Package, d.Version, d.Form, d.Base, size(d.Bytes), size(d.Plain))
+		}
+		if d.Reason != "" {
+			line += "; " + d.Reason
+		}
+		p.say("%s", line)
+	}
 }
 
 func percent(part, whole int64) string {
