@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io"
+	"slices"
 
 	"davit/transfer/delta/deflate"
 )
@@ -26,9 +27,10 @@ type closer struct {
 // level is the file, or one nested stream of it, that is being written.
 type level struct {
 	w       io.Writer
-	pos     int64 // bytes written
-	origin  int64 // where the zip begins
-	start   int64 // where its directory begins, -1 before
+	pos     int64  // bytes written
+	origin  int64  // where the zip begins
+	prefix  []byte // of all names in it
+	start   int64  // where its directory begins, -1 before
 	members []value
 	next    int   // member of the next central record
 	last    value // of the last body
@@ -39,6 +41,12 @@ type value struct {
 	crc        uint32
 	data, size int64
 	offset     int64
+
+	// The name is n bytes after the prefix of the zip, at off in the content, or
+	// in a record of the base when that is not negative.
+	off    int64
+	record int32
+	n      uint16
 }
 
 // limited refuses to write more than there is room for.
@@ -131,28 +139,29 @@ func (c *closer) ahead(ctx context.Context, p *part) (*rebuilt, error) {
 	}
 	var out bytes.Buffer
 	most := p.n + p.n/8 + 4096 // longer than deflate makes anything
-	if _, err := c.rebuild(ctx, p, bytes.NewReader(plain), p.n, &limited{&out, most}, 1); err != nil {
+	if err := c.rebuild(ctx, p, bytes.NewReader(plain), p.n, &limited{&out, most}, 1); err != nil {
 		return nil, err
 	}
 	return &rebuilt{out.Bytes(), crc32.ChecksumIEEE(plain)}, nil
 }
 
 // rebuild closes the stream p, whose plain bytes are n bytes of r.
-func (c *closer) rebuild(ctx context.Context, p *part, r io.ReaderAt, n int64, w io.Writer, workers int) (int64, error) {
+func (c *closer) rebuild(ctx context.Context, p *part, r io.ReaderAt, n int64, w io.Writer, workers int) error {
 	s, err := deflate.Unmarshal(c.streams[p.closing])
-	if err == nil && s.Plain != n {
-		err = fmt.Errorf("%d plain bytes instead of %d: %w", n, s.Plain, ErrDamaged)
+	if err != nil {
+		return fmt.Errorf("close stream: %w", damaged(err))
 	}
-	if err == nil {
-		err = deflate.Rebuild(ctx, s, r, w, workers)
+	if s.Plain != n {
+		return fmt.Errorf("close stream: %d plain bytes instead of %d: %w", n, s.Plain, ErrDamaged)
+	}
+	err = deflate.Rebuild(ctx, s, r, w, workers)
+	if errors.Is(err, deflate.ErrDamaged) || errors.Is(err, deflate.ErrLimit) {
+		err = damaged(err)
 	}
 	if err != nil {
-		if errors.Is(err, deflate.ErrDamaged) {
-			err = damaged(err)
-		}
-		return 0, fmt.Errorf("close stream: %w", err)
+		return fmt.Errorf("close stream: %w", err)
 	}
-	return s.Compressed, nil
+	return nil
 }
 
 // member writes a local header and the body after it.
@@ -164,6 +173,11 @@ func (c *closer) member(l *level, h, b *part, r *rebuilt) error {
 	if err := readFull(c.content, header, h.content); err != nil {
 		return err
 	}
+	header, name, err := lengthen(header, l.prefix)
+	if err != nil {
+		return err
+	}
+	name.off, name.record = h.content+localSize, -1
 	offset := l.pos - l.origin
 	if h.kind == partHeader {
 		if err := l.write(header); err != nil {
@@ -172,7 +186,7 @@ func (c *closer) member(l *level, h, b *part, r *rebuilt) error {
 		if err := c.part(l, b, r); err != nil {
 			return err
 		}
-		return l.addMember(offset)
+		return l.addMember(offset, name)
 	}
 	// The sizes come first, so the body is made first.
 	held := &level{start: -1}
@@ -206,15 +220,27 @@ func (c *closer) member(l *level, h, b *part, r *rebuilt) error {
 	} else if err := c.part(l, b, r); err != nil {
 		return err
 	}
-	return l.addMember(offset)
+	return l.addMember(offset, name)
 }
 
-func (l *level) addMember(offset int64) error {
+// lengthen puts the prefix before the name in a local header.
+func lengthen(h, prefix []byte) ([]byte, value, error) {
+	le := binary.LittleEndian
+	n := int(le.Uint16(h[26:]))
+	if n+len(prefix) > 65535 || localSize+n+int(le.Uint16(h[28:])) != len(h) {
+		return nil, value{}, fmt.Errorf("local header of %d bytes: %w", len(h), ErrDamaged)
+	}
+	h = slices.Insert(h, localSize, prefix...)
+	le.PutUint16(h[26:], uint16(n+len(prefix)))
+	return h, value{n: uint16(n)}, nil
+}
+
+func (l *level) addMember(offset int64, name value) error {
 	if len(l.members) >= maxParts {
 		return fmt.Errorf("more than %d members: %w", maxParts, ErrDamaged)
 	}
 	v := l.last
-	v.offset = offset
+	v.offset, v.off, v.record, v.n = offset, name.off, name.record, name.n
 	l.members = append(l.members, v)
 	return nil
 }
@@ -293,11 +319,7 @@ func (c *closer) part(l *level, p *part, r *rebuilt) error {
 			return err
 		}
 		for i := p.a; i < p.a+p.b; i++ {
-			l.last = c.recordValue(i)
-			if err := l.addMember(l.pos - l.origin); err != nil {
-				return err
-			}
-			if _, err := copyAll(l, c.base.whole(int32(i))); err != nil {
+			if err := c.keep(l, i); err != nil {
 				return err
 			}
 		}
@@ -310,8 +332,12 @@ func (c *closer) part(l *level, p *part, r *rebuilt) error {
 		_, err = copyAll(l, c.base.data(int32(p.a)))
 		return err
 	case partZip:
+		if p.n > 65535 {
+			return fmt.Errorf("names that begin with %d bytes: %w", p.n, ErrDamaged)
+		}
+		l.prefix = make([]byte, p.n)
 		l.origin, l.start, l.members, l.next = l.pos, -1, nil, 0
-		return nil
+		return readFull(c.content, l.prefix, p.content)
 	case partDescriptor, partBareDescriptor:
 		b := []byte("PK\x07\x08")
 		b = le.AppendUint32(b, l.last.crc)
@@ -331,6 +357,33 @@ func (c *closer) part(l *level, p *part, r *rebuilt) error {
 	return fmt.Errorf("part of kind %d out of place: %w", p.kind, ErrDamaged)
 }
 
+// keep writes a record of the base, with the prefix of the names here.
+func (c *closer) keep(l *level, i int64) error {
+	r := &c.base.records[i]
+	offset := l.pos - l.origin
+	l.last = c.recordValue(i)
+	if !r.zip {
+		_, err := copyAll(l, c.base.section(r.place))
+		return err
+	}
+	header := make([]byte, r.head)
+	if err := readFull(c.base.section(r.place), header, 0); err != nil {
+		return err
+	}
+	header, name, err := lengthen(shorten(header, int(r.prefix)), l.prefix)
+	if err != nil {
+		return err
+	}
+	if err := l.write(header); err != nil {
+		return err
+	}
+	if _, err := copyAll(l, c.base.section(r.place.part(int64(r.head), r.place.n-int64(r.head)))); err != nil {
+		return err
+	}
+	name.record = int32(i)
+	return l.addMember(offset, name)
+}
+
 // stream writes a stream, the plain bytes of which are content.
 func (c *closer) stream(l *level, p *part, content *io.SectionReader) error {
 	crc, err := crcOf(content)
@@ -338,7 +391,7 @@ func (c *closer) stream(l *level, p *part, content *io.SectionReader) error {
 		return err
 	}
 	before := l.pos
-	if _, err := c.rebuild(c.ctx, p, content, content.Size(), l, c.workers); err != nil {
+	if err := c.rebuild(c.ctx, p, content, content.Size(), l, c.workers); err != nil {
 		return err
 	}
 	l.last = value{crc: crc, data: l.pos - before, size: content.Size()}
@@ -356,25 +409,36 @@ func (c *closer) central(l *level, p *part) error {
 		l.start = l.pos - l.origin
 	}
 	first := int64(l.next) + p.a
-	if n := int64(len(l.members)); first < 0 || first > n || p.b > n-first || p.n > 256<<20 {
+	if n := int64(len(l.members)); first < 0 || first > n || p.b > n-first || p.n > maxDirectory {
 		return fmt.Errorf("directory of members that are not there: %w", ErrDamaged)
 	}
 	le := binary.LittleEndian
 	r := io.NewSectionReader(c.content, p.content, p.n)
-	b := make([]byte, centralSize+3*65535)
+	b := make([]byte, 0, centralSize+3*65535)
 	for _, m := range l.members[first : first+p.b] {
+		b = append(b[:centralSize], l.prefix...)
 		if _, err := io.ReadFull(r, b[:centralSize]); err != nil {
 			return fmt.Errorf("directory: %w", damaged(err))
 		}
-		n := centralSize + int(le.Uint16(b[28:])) + int(le.Uint16(b[30:])) + int(le.Uint16(b[32:]))
-		if _, err := io.ReadFull(r, b[centralSize:n]); err != nil {
+		if le.Uint16(b[28:]) != 0 {
+			return fmt.Errorf("name in the directory: %w", ErrDamaged)
+		}
+		n := len(b)
+		b = b[:n+int(m.n)]
+		if err := c.name(m, b[n:]); err != nil {
+			return err
+		}
+		n = len(b)
+		b = b[:n+int(le.Uint16(b[30:]))+int(le.Uint16(b[32:]))]
+		if _, err := io.ReadFull(r, b[n:]); err != nil {
 			return fmt.Errorf("directory: %w", damaged(err))
 		}
 		le.PutUint32(b[16:], m.crc)
 		le.PutUint32(b[20:], uint32(m.data))
 		le.PutUint32(b[24:], uint32(m.size))
+		le.PutUint16(b[28:], uint16(n-centralSize))
 		le.PutUint32(b[42:], uint32(m.offset))
-		if err := l.write(b[:n]); err != nil {
+		if err := l.write(b); err != nil {
 			return err
 		}
 	}
@@ -383,6 +447,15 @@ func (c *closer) central(l *level, p *part) error {
 	}
 	l.next = int(first + p.b)
 	return nil
+}
+
+// name reads the name of a member, without the prefix, into b.
+func (c *closer) name(m value, b []byte) error {
+	if m.record < 0 {
+		return readFull(c.content, b, m.off)
+	}
+	r := &c.base.records[m.record]
+	return readFull(c.base.section(r.place), b, localSize+int64(r.prefix))
 }
 
 // endRecord writes the end of a zip.

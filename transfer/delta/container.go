@@ -156,7 +156,7 @@ func (h *header) validate(rest int64) error {
 			return fmt.Errorf("sections are longer than the delta: %w", ErrDamaged)
 		}
 		total += n
-		if h.plain[i] > maxTotal || (n == 0) != (h.plain[i] == 0) {
+		if h.plain[i] > maxTotal || n > h.plain[i] {
 			return fmt.Errorf("length of section %d: %w", i, ErrDamaged)
 		}
 	}
@@ -192,40 +192,45 @@ func (h *header) lacking(have []deflate.Encoder) []deflate.Encoder {
 	return lacking
 }
 
-// pack compresses a section. The better levels are slow, so they are for what
-// is small.
-func pack(w io.Writer, s *scratch) (int64, error) {
+// packer compresses sections one after another.
+type packer struct {
+	levels [zstd.SpeedBestCompression + 1]*zstd.Encoder
+}
+
+// pack adds a section to w and returns its length there. The best level is slow,
+// so it is for what is small.
+func (p *packer) pack(w io.Writer, s *scratch) (int64, error) {
 	n := s.Size()
-	if n == 0 {
-		return 0, nil
+	if n < 16 { // no shorter as a frame
+		return copyAll(w, io.NewSectionReader(s, 0, n))
 	}
+	out := newScratch(s.dir, 0)
+	defer out.Close()
 	level := zstd.SpeedBestCompression
 	if n > 32<<20 {
 		level = zstd.SpeedBetterCompression
 	}
-	c := &counter{w: w}
-	z, err := zstd.NewWriter(c, zstd.WithEncoderLevel(level), zstd.WithEncoderCRC(false),
-		zstd.WithEncoderConcurrency(1), zstd.WithWindowSize(zstdWindow))
-	if err != nil {
-		return 0, err
+	z := p.levels[level]
+	if z == nil {
+		var err error
+		z, err = zstd.NewWriter(nil, zstd.WithEncoderLevel(level), zstd.WithEncoderCRC(false),
+			zstd.WithEncoderConcurrency(1), zstd.WithWindowSize(zstdWindow))
+		if err != nil {
+			return 0, err
+		}
+		p.levels[level] = z
 	}
-	z.ResetContentSize(c, n)
+	z.ResetContentSize(out, n)
 	if _, err := copyAll(z, io.NewSectionReader(s, 0, n)); err != nil {
 		return 0, err
 	}
-	err = z.Close()
-	return c.n, err
-}
-
-type counter struct {
-	w io.Writer
-	n int64
-}
-
-func (c *counter) Write(p []byte) (int, error) {
-	n, err := c.w.Write(p)
-	c.n += int64(n)
-	return n, err
+	if err := z.Close(); err != nil {
+		return 0, err
+	}
+	if out.Size() < n {
+		s = out
+	}
+	return copyAll(w, io.NewSectionReader(s, 0, s.Size()))
 }
 
 // unpacked reads a section: exactly its length, whatever is compressed there.
@@ -235,8 +240,8 @@ type unpacked struct {
 }
 
 func unpack(r *io.SectionReader, plain int64) (*unpacked, error) {
-	if plain == 0 {
-		return &unpacked{Reader: bufio.NewReader(bytes.NewReader(nil))}, nil
+	if plain == r.Size() {
+		return &unpacked{Reader: bufio.NewReaderSize(r, 32<<10)}, nil
 	}
 	z, err := zstd.NewReader(r, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true),
 		zstd.WithDecoderMaxWindow(zstdWindow))

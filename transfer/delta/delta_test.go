@@ -4,6 +4,7 @@ import (
 	"archive/zip"
 	"bytes"
 	"compress/gzip"
+	"context"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -78,6 +79,9 @@ func TestNotWorth(t *testing.T) {
 		t.Errorf("%v, %v, %d bytes", r, err, d.Len())
 	}
 }
+
+// bg is for what takes no time.
+var bg = context.Background()
 
 type file struct {
 	name string

@@ -55,7 +55,7 @@ type encoder struct {
 
 // encode codes size bytes of target.
 func encode(ctx context.Context, src *pages, idx *index, target io.ReaderAt, size int64, out [secClosings]io.Writer) error {
-	e := &encoder{src: src, idx: idx, out: out, buf: make([]byte, 0, maxPending+4*lookahead)}
+	e := &encoder{src: src, idx: idx, out: out, buf: make([]byte, 0, min(size, maxPending+4*lookahead))}
 	for off := int64(0); ; {
 		if err := ctx.Err(); err != nil {
 			return err
@@ -161,7 +161,7 @@ func (e *encoder) goOn() (bool, error) {
 		}
 		e.diff = old
 		now := e.buf[e.lit:e.pos]
-		if text(old) && text(now) {
+		if text(old) && text(now) && text(e.buf[e.pos:e.pos+min(n, 16)]) {
 			if err := e.add(e.pos); err != nil {
 				return false, err
 			}

@@ -217,11 +217,12 @@ func (m *maker) encode(h *header, source, target io.ReaderAt, closings *scratch)
 	if err := encode(m.ctx, newPages(source, h.sourceSize, makePages), idx, target, h.openedSize, to); err != nil {
 		return nil, err
 	}
+	var p packer
 	packed := newScratch(m.o.TempDir, 0)
 	defer packed.Close()
 	for i, s := range plain {
 		h.plain[i] = s.Size()
-		if h.packed[i], err = pack(packed, s); err != nil {
+		if h.packed[i], err = p.pack(packed, s); err != nil {
 			return nil, fmt.Errorf("compress section: %w", err)
 		}
 	}

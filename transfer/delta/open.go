@@ -36,6 +36,8 @@ func (o *opened) Close() error {
 type record struct {
 	place            region // the whole of it
 	head, tail       int32  // bytes before and after the data
+	zip              bool   // of a zip
+	prefix           int32  // bytes that all names of its zip begin with
 	crc              uint32
 	size             int64
 	dataSum, restSum uint64
@@ -56,8 +58,6 @@ func (o *opened) section(g region) *io.SectionReader {
 	}
 	return io.NewSectionReader(o.file, g.off, g.n)
 }
-
-func (o *opened) whole(i int32) *io.SectionReader { return o.section(o.records[i].place) }
 
 func (o *opened) data(i int32) *io.SectionReader {
 	r := &o.records[i]

@@ -184,7 +184,7 @@ func (p *parser) numbers(t *part) (err error) {
 		}
 	}
 	switch t.kind {
-	case partRaw, partStream, partStored, partHeader, partFilledHeader, partEndRecord:
+	case partRaw, partStream, partStored, partZip, partHeader, partFilledHeader, partEndRecord:
 		number(&t.n)
 	case partOpaque:
 		number(&t.n)
@@ -212,7 +212,7 @@ func (p *parser) numbers(t *part) (err error) {
 		signed(&t.a)
 		number(&t.b)
 		number(&t.n)
-	case partZip, partDescriptor, partBareDescriptor, partTrailer, partNestedStream, partNestedStored:
+	case partDescriptor, partBareDescriptor, partTrailer, partNestedStream, partNestedStored:
 	default:
 		err = fmt.Errorf("part of kind %d: %w", t.kind, ErrDamaged)
 	}

@@ -16,6 +16,8 @@ const (
 	localSize   = 30
 	centralSize = 46
 	endSize     = 22
+
+	maxDirectory = 64 << 20
 )
 
 // directory is the central directory of a zip, where it stands in its region.
@@ -24,12 +26,14 @@ type directory struct {
 	origin     int64 // where offset 0 is
 	endSize    int64 // of the end record, with its comment
 	entries    int   // that the end record counts
+	prefix     int   // bytes that all names begin with, up to a slash
 	members    []member
 }
 
 // member is one record of the directory and what it names.
 type member struct {
 	central, centralEnd int64 // its record, in the region
+	name                []byte
 	offset              int64 // of the local header, in the region
 	flags, method       uint16
 	crc                 uint32
@@ -41,6 +45,7 @@ type member struct {
 	tail   int64 // bytes of the descriptor
 	bare   bool  // it has no signature
 	place  int   // number among those that are ok, in the order they stand in
+	prefix int   // bytes of the name that all names begin with
 }
 
 const smallMember = 1 << 20 // plain bytes; a larger one is not opened ahead
@@ -74,7 +79,10 @@ func (o *opener) zip(g region, depth, tower int) error {
 			if err := o.raw(g.part(done, d.origin-done)); err != nil {
 				return err
 			}
-			o.out.add(partZip)
+			o.out.add(partZip, int64(d.prefix))
+			if err := o.bytes(m.name[:d.prefix]); err != nil {
+				return err
+			}
 			done, began = d.origin, true
 		}
 		if err := o.raw(g.part(done, m.offset-done)); err != nil {
@@ -138,18 +146,22 @@ func (o *opener) directory(g region, d *directory) (all bool, err error) {
 		for j < len(d.members) && d.members[j].ok && d.members[j].place == m.place+j-i {
 			j++
 		}
-		n := d.members[j-1].centralEnd - m.central
-		o.out.addCentral(int64(m.place-next), int64(j-i), n)
-		next = m.place + j - i
-		b := make([]byte, n)
-		if _, err := o.section(g.part(m.central, n)).ReadAt(b, 0); err != nil && err != io.EOF {
+		b := make([]byte, d.members[j-1].centralEnd-m.central)
+		if _, err := o.section(g.part(m.central, int64(len(b)))).ReadAt(b, 0); err != nil && err != io.EOF {
 			return false, err
 		}
-		for _, m := range d.members[i:j] {
-			clear(b[m.central-d.members[i].central:][16:28])
-			clear(b[m.central-d.members[i].central:][42:46])
+		content := make([]byte, 0, len(b))
+		for at := range d.members[i:j] {
+			r := &d.members[i+at]
+			from := b[r.central-m.central : r.centralEnd-m.central]
+			to := len(content)
+			content = append(append(content, from[:centralSize]...), from[centralSize+len(r.name):]...)
+			clear(content[to+16:][:14]) // CRC, sizes, length of the name
+			clear(content[to+42:][:4])
 		}
-		if err := o.bytes(b); err != nil {
+		o.out.addCentral(int64(m.place-next), int64(j-i), int64(len(content)))
+		next = m.place + j - i
+		if err := o.bytes(content); err != nil {
 			return false, err
 		}
 		i = j
@@ -160,11 +172,11 @@ func (o *opener) directory(g region, d *directory) (all bool, err error) {
 // body is what became of the data of a member.
 type body struct {
 	dataSum, restSum uint64
-	header, tail     []byte
-	known            int64 // record of the base, -1: none
-	whole            bool  // all of the record is the same
-	kind             byte  // partStream, partStored or partOpaque
-	headed           bool  // the header is in the content already
+	header           []byte // as content
+	known            int64  // record of the base, -1: none
+	whole            bool   // all of the record is the same
+	kind             byte   // partStream, partStored or partOpaque
+	headed           bool   // the header is in the content already
 	plain            *plain
 	stream           *deflate.Stream
 }
@@ -173,14 +185,14 @@ type body struct {
 // bytes stay in memory, and nothing of o is changed.
 func (o *opener) member(ctx context.Context, g region, m *member, depth, tower int) (*body, error) {
 	b := &body{known: -1, kind: partOpaque}
-	rest := make([]byte, m.head+m.tail)
-	b.header, b.tail = rest[:m.head], rest[m.head:]
-	if _, err := o.section(g.part(m.offset, m.head)).ReadAt(b.header, 0); err != nil && err != io.EOF {
+	header, tail := make([]byte, m.head), make([]byte, m.tail)
+	if _, err := o.section(g.part(m.offset, m.head)).ReadAt(header, 0); err != nil && err != io.EOF {
 		return nil, err
 	}
-	if _, err := o.section(g.part(m.offset+m.head+m.data, m.tail)).ReadAt(b.tail, 0); err != nil && err != io.EOF {
+	if _, err := o.section(g.part(m.offset+m.head+m.data, m.tail)).ReadAt(tail, 0); err != nil && err != io.EOF {
 		return nil, err
 	}
+	header = shorten(header, m.prefix)
 	place := g.part(m.offset+m.head, m.data)
 	small := m.size <= smallMember && m.data <= 2*smallMember
 	data := o.section(place)
@@ -196,9 +208,13 @@ func (o *opener) member(ctx context.Context, g region, m *member, depth, tower i
 	if b.dataSum, err = sumOf(make([]byte, min(max(m.data, 1), 64<<10)), data); err != nil {
 		return nil, err
 	}
-	if b.restSum, err = sumOf(nil, bytes.NewReader(rest)); err != nil {
+	if b.restSum, err = sumOf(nil, bytes.NewReader(header), bytes.NewReader(tail)); err != nil {
 		return nil, err
 	}
+	if m.filled {
+		clear(header[14:26])
+	}
+	b.header = header
 	if o.base != nil {
 		if b.known, b.whole = o.known(b.dataSum, b.restSum, m.crc, m.size, -1); b.known >= 0 {
 			return b, nil
@@ -236,7 +252,7 @@ func (o *opener) memberStream(ctx context.Context, b *body, m *member, data *io.
 	} else {
 		// Its plain bytes go straight behind its header.
 		before := o.content.Size()
-		if err := o.bytes(m.header(b.header)); err != nil {
+		if err := o.bytes(b.header); err != nil {
 			return err
 		}
 		var n int64
@@ -264,7 +280,7 @@ func (o *opener) memberStream(ctx context.Context, b *body, m *member, data *io.
 			o.drop(p)
 			if b.headed {
 				b.headed = false
-				o.content.Truncate(o.content.Size() - m.head)
+				o.content.Truncate(o.content.Size() - int64(len(b.header)))
 			}
 			return nil
 		}
@@ -307,12 +323,12 @@ func (o *opener) addMember(g region, m *member, b *body, depth, tower int) error
 		}
 	}
 	if m.filled {
-		o.out.add(partFilledHeader, m.head)
+		o.out.add(partFilledHeader, int64(len(b.header)))
 	} else {
-		o.out.add(partHeader, m.head)
+		o.out.add(partHeader, int64(len(b.header)))
 	}
 	if !b.headed {
-		if err := o.bytes(m.header(b.header)); err != nil {
+		if err := o.bytes(b.header); err != nil {
 			return err
 		}
 	}
@@ -326,17 +342,15 @@ func (o *opener) addMember(g region, m *member, b *body, depth, tower int) error
 	default:
 		o.out.add(partDescriptor)
 	}
-	return o.addRecord(record{place: g.part(m.offset, m.head+m.data+m.tail), head: int32(m.head), tail: int32(m.tail),
+	return o.addRecord(record{place: g.part(m.offset, m.head+m.data+m.tail), head: int32(m.head), tail: int32(m.tail), zip: true, prefix: int32(m.prefix),
 		crc: m.crc, size: m.size, dataSum: b.dataSum, restSum: b.restSum})
 }
 
-// header is the content of a local header.
-func (m *member) header(h []byte) []byte {
-	if m.filled {
-		h = bytes.Clone(h)
-		clear(h[14:26])
-	}
-	return h
+// shorten takes the first n bytes from the name in a local header.
+func shorten(h []byte, n int) []byte {
+	name := int(binary.LittleEndian.Uint16(h[26:]))
+	binary.LittleEndian.PutUint16(h[26:], uint16(name-n))
+	return slices.Delete(h, localSize, localSize+n)
 }
 
 func (o *opener) addBody(g region, m *member, b *body, depth, tower int) error {
@@ -421,7 +435,7 @@ func endRecord(b []byte, off int64) *directory {
 
 // read reads the records of the directory: nil when they are no directory.
 func (d *directory) read(s *io.SectionReader) (*directory, error) {
-	if d.end-d.start > 256<<20 {
+	if d.end-d.start > maxDirectory {
 		return nil, nil
 	}
 	b := make([]byte, d.end-d.start)
@@ -442,7 +456,7 @@ func (d *directory) read(s *io.SectionReader) (*directory, error) {
 			central: d.start + int64(at), centralEnd: d.start + int64(at+n),
 			flags: le.Uint16(r[8:]), method: le.Uint16(r[10:]), crc: le.Uint32(r[16:]),
 			data: int64(le.Uint32(r[20:])), size: int64(le.Uint32(r[24:])),
-			offset: d.origin + int64(le.Uint32(r[42:])),
+			offset: d.origin + int64(le.Uint32(r[42:])), name: r[centralSize:][:le.Uint16(r[28:])],
 		}
 		m.ok = m.data != 0xffffffff && m.size != 0xffffffff && le.Uint32(r[42:]) != 0xffffffff
 		d.members = append(d.members, m)
@@ -474,12 +488,15 @@ func (d *directory) locate(s *io.SectionReader) ([]*member, error) {
 		if !m.ok {
 			continue
 		}
-		var b [localSize]byte
-		if _, err := s.ReadAt(b[:], m.offset); err != nil && err != io.EOF {
+		b := make([]byte, localSize+len(m.name))
+		if n, err := s.ReadAt(b, m.offset); err != nil && err != io.EOF {
 			return nil, err
+		} else if n < len(b) {
+			m.ok = false
+			continue
 		}
 		m.head = localSize + int64(le.Uint16(b[26:])) + int64(le.Uint16(b[28:]))
-		if string(b[:4]) != "PK\x03\x04" || m.offset+m.head+m.data > next {
+		if string(b[:4]) != "PK\x03\x04" || int(le.Uint16(b[26:])) != len(m.name) || !bytes.Equal(b[localSize:], m.name) || m.offset+m.head+m.data > next {
 			m.ok = false
 			continue
 		}
@@ -493,6 +510,17 @@ func (d *directory) locate(s *io.SectionReader) ([]*member, error) {
 		}
 		m.place = len(order)
 		order = append(order, m)
+	}
+	if len(order) > 0 {
+		prefix := order[0].name
+		for _, m := range order {
+			prefix = prefix[:common(prefix, m.name)]
+			prefix = prefix[:bytes.LastIndexByte(prefix, '/')+1]
+		}
+		d.prefix = len(prefix)
+		for _, m := range order {
+			m.prefix = d.prefix
+		}
 	}
 	return order, nil
 }
