@@ -4,7 +4,8 @@ import "fmt"
 
 // Encoders returns the numbers that this build knows, in order: what a site
 // says of itself to those who send to it.
-func Encoders() []Encoder { return []Encoder{Zlib, ZlibChromium, ZlibCRC32C, Gzip} }
+func Encoders() []Encoder { return []Encoder{
+	Zlib, ZlibChromium, ZlibCRC32C, Gzip, Go126, Klauspost} }
 
 // String names e for people.
 func (e Encoder) String() string {

@@ -67,18 +67,51 @@ var candidates = func() (all []candidate) {
 }()
 
 func (p *prover) find(ctx context.Context, hint *Stream) (*Stream, error) {
+	if hint != nil {
+		if s := p.exact(ctx, candidate{encoder: hint.Encoder, params: string(hint.Params)}); s != nil {
+			return s, nil
+		}
+	}
 	list, err := p.trials(ctx, hint)
 	if err != nil {
 		return nil, err
 	}
-	s, err := p.best(ctx, list)
-	if err != nil && hint != nil && ctx.Err() == nil {
+	// The trial of a long stream can be without fault by chance, but not while
+	// another model has the whole of it.
+	var best *Stream
+	if len(list) > 0 && list[0].cost == 0 {
+		if best, err = p.best(ctx, list); err == nil && best.Corrections() == 0 {
+			return best, nil
+		}
+	}
+	for _, c := range exacts {
+		if s := p.exact(ctx, c); s != nil {
+			return s, nil
+		}
+	}
+	if best != nil || ctx.Err() != nil {
+		return best, ctx.Err()
+	}
+	if best, err = p.best(ctx, list); err != nil && hint != nil && ctx.Err() == nil {
+		// The hint fitted the beginning only.
 		if list, err = p.trials(ctx, nil); err != nil {
 			return nil, err
 		}
-		s, err = p.best(ctx, list)
+		best, err = p.best(ctx, list)
 	}
-	return s, err
+	return best, err
+}
+
+// exact returns the recipe if c is a model without corrections that fits.
+func (p *prover) exact(ctx context.Context, c candidate) *Stream {
+	if !c.encoder.isExact([]byte(c.params)) || !slices.Contains(p.may, c.encoder) || ctx.Err() != nil {
+		return nil
+	}
+	s, err := p.proveExact(ctx, c)
+	if err != nil {
+		return nil
+	}
+	return s
 }
 
 // best tries candidates on the whole stream.
@@ -124,7 +157,7 @@ func (p *prover) trials(ctx context.Context, hint *Stream) ([]candidate, error) 
 	}
 	// First on a few tokens, to see who is out of the question.
 	few := begin[0].tokens[:min(len(begin[0].tokens), fewTokens)]
-	fit := p.narrow(ctx, candidates, func(c *candidate, limit int) bool { return p.sample(c, few, limit) }, 1<<30)
+	fit := p.narrow(ctx, candidates, func(c *candidate, limit int) bool { return p.sample(c, few, limit) }, 64+len(few))
 	fit = p.narrow(ctx, fit, func(c *candidate, limit int) bool { return p.trial(ctx, c, begin, 0, limit) }, limit)
 	if len(fit) > 1 && !r.ended {
 		// The beginning leaves it open: look at the middle.

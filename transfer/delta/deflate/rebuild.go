@@ -20,6 +20,10 @@ func Rebuild(ctx context.Context, s *Stream, plain io.ReaderAt, w io.Writer, wor
 	j := &joiner{w: w, left: s.Compressed}
 	if f, ok := s.Encoder.family(s.Params); ok {
 		err = rebuildFamily(ctx, s, f, plain, j, workers)
+	} else if enc, done, ok := s.Encoder.exact(s.Params); ok {
+		// Not deferred: an encoder that panicked is not used again.
+		err = rebuildExact(ctx, s, enc, plain, j)
+		done()
 	}
 	if err == nil {
 		err = j.end(s.tail)
@@ -65,6 +69,15 @@ func (j *joiner) put(out *bitWriter, first bool) error {
 	j.left -= int64(len(out.buf))
 	_, err := j.w.Write(out.buf)
 	return err
+}
+
+// Write takes bytes from an encoder that writes all of the stream by itself.
+func (j *joiner) Write(b []byte) (int, error) {
+	if int64(len(b)) > j.left {
+		return 0, damaged("stream becomes longer than the recipe says")
+	}
+	j.left -= int64(len(b))
+	return j.w.Write(b)
 }
 
 func (j *joiner) end(tail byte) error {

@@ -164,6 +164,9 @@ func (s *Stream) check() error {
 	if _, ok := s.Encoder.family(s.Params); ok {
 		return nil
 	}
+	if s.Encoder.isExact(s.Params) {
+		return nil
+	}
 	return damaged("impossible parameters for %s", s.Encoder)
 }
 
