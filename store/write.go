@@ -51,6 +51,7 @@ type Writer struct {
 	ctx     context.Context
 	cutter  *chunk.Cutter
 	current *batch
+	lists   []*Spool    // of all streams, closed in the end at the latest
 	free    chan *batch // batches to use again
 
 	ordered chan *batch // caller → digester
@@ -138,6 +139,9 @@ func (s *Store) Write(ctx context.Context, fn func(*Writer) error) (WriteStats, 
 	g.Go(func() error { defer close(w.full); return w.packFrames() })
 	g.Go(w.commitPacks)
 	err = g.Wait()
+	for _, list := range w.lists {
+		list.Close() // most are: only a failed Write leaves some open
+	}
 	if err != nil {
 		return w.stats, fmt.Errorf("write to store: %w", err)
 	}
@@ -503,7 +507,9 @@ type Stream struct {
 
 // NewStream starts a stream.
 func (w *Writer) NewStream() *Stream {
-	return &Stream{w: w, list: NewSpool(w.s.temp)}
+	st := &Stream{w: w, list: NewSpool(w.s.temp)}
+	w.lists = append(w.lists, st.list)
+	return st
 }
 
 func (st *Stream) append(e chunk.Entry) error {
@@ -579,39 +585,41 @@ func (st *Stream) wait() error {
 	return await(st.w.ctx, reached)
 }
 
-// Drop gives a stream up; its Write must fail.
-func (st *Stream) Drop() { st.list.Close() }
+// Drop gives a stream up; its Write must fail, and then frees it: the pipeline
+// may be adding to its list until then.
+func (st *Stream) Drop() {}
 
 // Close ends the stream, stores the list of its chunks and returns how to get
 // the stream back.
 func (st *Stream) Close() (chunk.Ref, error) {
-	defer func() { st.list.Close() }()
+	// After an error the pipeline may still be adding to the lists: Write closes
+	// them. Once waited for, a list is nobody else's.
 	if err := st.wait(); err != nil {
 		return chunk.Ref{}, err
 	}
 	ref := chunk.Ref{Size: st.size}
 	if st.entries == 0 {
-		return ref, nil
+		return ref, st.list.Close()
 	}
 	// A list that takes several chunks has a list of its own, and so on.
 	for st.entries > 1 {
 		upper := st.w.NewStream()
 		r, err := st.list.Reader()
 		if err != nil {
-			upper.list.Close()
 			return chunk.Ref{}, err
 		}
-		err = upper.Add(r, nil)
-		if err == nil {
-			err = upper.wait()
+		if err := upper.Add(r, nil); err != nil {
+			return chunk.Ref{}, err
 		}
-		st.list.Close()
+		if err := upper.wait(); err != nil {
+			return chunk.Ref{}, err
+		}
+		if err := st.list.Close(); err != nil {
+			return chunk.Ref{}, err
+		}
 		st = upper
-		if err != nil {
-			return chunk.Ref{}, err
-		}
 		ref.Depth++
 	}
 	ref.Root = st.last.Name
-	return ref, nil
+	return ref, st.list.Close()
 }
