@@ -39,7 +39,8 @@ const (
 	ZlibMedium   Encoder = 5  // Intel's zlib, "medium": .NET Core 2 to 8 on Windows
 	Go126        Encoder = 16 // Go's compress/flate as of 1.26
 	Klauspost    Encoder = 17 // klauspost/compress/flate as of 1.18.6, which equals Go 1.27
-	Pgzip        Encoder = 18 // klauspost/pgzip with klauspost/compress as of 1.15 to 1.18.0
+	Pgzip        Encoder = 18 // klauspost/pgzip with klauspost/compress as of 1.16 to 1.18.0: buildah
+	Klauspost116 Encoder = 19 // klauspost/compress/flate as of 1.16 to 1.18.0
 )
 
 var (

@@ -4,8 +4,11 @@ import "fmt"
 
 // Encoders returns the numbers that this build knows, in order: what a site
 // says of itself to those who send to it.
-func Encoders() []Encoder { return []Encoder{
-	Zlib, ZlibChromium, ZlibCRC32C, Gzip, Go126, Klauspost} }
+func Encoders() []Encoder {
+	return []Encoder{
+		Zlib, ZlibChromium, ZlibCRC32C, Gzip, Go126, Klauspost, Pgzip, Klauspost116,
+	}
+}
 
 // String names e for people.
 func (e Encoder) String() string {
@@ -24,6 +27,8 @@ func (e Encoder) String() string {
 		return "go-1.26"
 	case Klauspost:
 		return "klauspost-1.18.6"
+	case Klauspost116:
+		return "klauspost-1.16"
 	case Pgzip:
 		return "pgzip"
 	}

@@ -19,22 +19,37 @@ type exact interface {
 
 // pools keep encoders, whose tables are large beside most streams, by level.
 // An encoder that was reset writes what a new one does; a test holds it to that.
-var pools [2][10]sync.Pool
+var pools [3][10]sync.Pool
 
 // exact returns the encoder that e and params stand for, and what to do with it
 // afterwards.
 func (e Encoder) exact(params []byte) (enc exact, done func(), ok bool) {
-	if len(params) != 1 || params[0] < 1 || params[0] > 9 || e != Go126 && e != Klauspost {
+	if len(params) != 1 || params[0] < 1 || params[0] > 9 {
 		return nil, nil, false
 	}
 	level := int(params[0])
-	pool := &pools[e-Go126][level]
-	if x, ok := pool.Get().(exact); ok {
-		enc = x
-	} else if e == Go126 {
+	var pool *sync.Pool
+	switch {
+	case e == Go126:
+		pool = &pools[0][level]
+	case e == Klauspost:
+		pool = &pools[1][level]
+	case e == Klauspost116 && level < 9:
+		pool = &pools[2][level]
+	default:
+		return nil, nil, false
+	}
+	enc, _ = pool.Get().(exact)
+	switch {
+	case enc != nil:
+	case e == Go126:
 		enc, _ = go126.NewWriter(io.Discard, level) // fails for an impossible level only
-	} else {
-		enc, _ = go127.NewWriter(io.Discard, level)
+	default:
+		w, _ := go127.NewWriter(io.Discard, level)
+		if e == Klauspost116 {
+			w.Full()
+		}
+		enc = w
 	}
 	return enc, func() { enc.Reset(io.Discard); pool.Put(enc) }, true
 }
@@ -51,7 +66,7 @@ func (e Encoder) isExact(params []byte) bool {
 // exacts are the models of this kind, the likely ones first.
 var exacts = func() (all []candidate) {
 	for _, level := range []byte{5, 6, 1, 9, 4, 3, 2, 7, 8} {
-		for _, e := range []Encoder{Go126, Klauspost} {
+		for _, e := range []Encoder{Go126, Klauspost, Klauspost116} {
 			all = append(all, candidate{encoder: e, params: string([]byte{level})})
 		}
 	}

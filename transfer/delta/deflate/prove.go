@@ -2,6 +2,7 @@ package deflate
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -84,6 +85,13 @@ func (p *prover) find(ctx context.Context, hint *Stream) (*Stream, error) {
 			return best, nil
 		}
 	}
+	if size := p.flushedEvery(); size > 0 {
+		for _, level := range []byte{5, 6, 1, 4, 3, 2, 7, 8} {
+			if s := p.exact(ctx, candidate{encoder: Pgzip, params: string(binary.AppendUvarint([]byte{level}, uint64(size)))}); s != nil {
+				return s, nil
+			}
+		}
+	}
 	for _, c := range exacts {
 		if s := p.exact(ctx, c); s != nil {
 			return s, nil
@@ -104,7 +112,8 @@ func (p *prover) find(ctx context.Context, hint *Stream) (*Stream, error) {
 
 // exact returns the recipe if c is a model without corrections that fits.
 func (p *prover) exact(ctx context.Context, c candidate) *Stream {
-	if !c.encoder.isExact([]byte(c.params)) || !slices.Contains(p.may, c.encoder) || ctx.Err() != nil {
+	_, wise := c.encoder.blockwise([]byte(c.params))
+	if !wise && !c.encoder.isExact([]byte(c.params)) || !slices.Contains(p.may, c.encoder) || ctx.Err() != nil {
 		return nil
 	}
 	s, err := p.proveExact(ctx, c)

@@ -20,6 +20,8 @@ func Rebuild(ctx context.Context, s *Stream, plain io.ReaderAt, w io.Writer, wor
 	j := &joiner{w: w, left: s.Compressed}
 	if f, ok := s.Encoder.family(s.Params); ok {
 		err = rebuildFamily(ctx, s, f, plain, j, workers)
+	} else if p, ok := s.Encoder.blockwise(s.Params); ok {
+		err = rebuildBlockwise(ctx, s, p, plain, j, workers)
 	} else if enc, done, ok := s.Encoder.exact(s.Params); ok {
 		// Not deferred: an encoder that panicked is not used again.
 		err = rebuildExact(ctx, s, enc, plain, j)
@@ -131,52 +133,66 @@ func rebuildFamily(ctx context.Context, s *Stream, f family, plain io.ReaderAt, 
 }
 
 // rebuildParallel has several segments rebuilt at once, each in memory, and
-// writes them in order:
-//
-//	segment ▸ [goroutine, walker] ▸ turn ┐
-//	segment ▸ [goroutine, walker] ▸ turn ┼▸ joiner ▸ w
-//	…                                    ┘
+// writes them in order.
 func rebuildParallel(ctx context.Context, s *Stream, f family, plain io.ReaderAt, j *joiner, workers int) error {
+	at := make([]int64, len(s.segments))
+	for i := range at[1:] {
+		at[i+1] = at[i] + s.segments[i].plain
+	}
+	last := len(at) - 1
+	return inOrder(ctx, len(at), workers, func(ctx context.Context, i int) (*walker, error) {
+		w := takeWalker(f)
+		w.begin(plain, s.Plain, at[i])
+		return w, w.rebuild(ctx, &s.segments[i], i == last, s.Compressed, nil)
+	}, func(i int, w *walker) error {
+		if err := j.fits(&s.segments[i]); err != nil {
+			return err
+		}
+		err := j.put(&w.out, true)
+		giveWalker(w)
+		return err
+	})
+}
+
+// inOrder has n things made by several goroutines, and used in order by the
+// caller's:
+//
+//	produce(0) ▸ turn ┐
+//	produce(1) ▸ turn ┼▸ use(0), use(1) …
+//	…              ┘
+//
+// At most workers are on the way at once. All have ended when it returns.
+func inOrder[T any](ctx context.Context, n, workers int, produce func(context.Context, int) (T, error), use func(int, T) error) error {
 	type result struct {
-		w   *walker
-		err error
+		made T
+		err  error
 	}
 	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	group := sync.WaitGroup{}
+	var group sync.WaitGroup
 	defer group.Wait()
 	defer cancel() // before waiting
 
-	var turns []chan result
-	next, at := 0, int64(0)
-	for done := range s.segments {
-		for ; next < len(s.segments) && next < done+workers; next++ {
-			turn := make(chan result, 1)
+	turns := make([]chan result, 0, min(n, workers))
+	next := 0
+	for i := range n {
+		for ; next < n && next < i+max(workers, 1); next++ {
+			turn, k := make(chan result, 1), next
 			turns = append(turns, turn)
-			g, from, last := &s.segments[next], at, next == len(s.segments)-1
-			at += g.plain
 			group.Go(func() {
-				w := takeWalker(f)
-				err := func() (err error) {
-					defer caught(&err)
-					w.begin(plain, s.Plain, from)
-					return w.rebuild(ctx, g, last, s.Compressed, nil)
-				}()
-				turn <- result{w, err}
+				var r result
+				defer func() { turn <- r }()
+				defer caught(&r.err)
+				r.made, r.err = produce(ctx, k)
 			})
 		}
-		r := <-turns[done]
-		turns[done] = nil
+		r := <-turns[0]
+		turns = turns[1:]
 		if r.err != nil {
 			return r.err
 		}
-		if err := j.fits(&s.segments[done]); err != nil {
+		if err := use(i, r.made); err != nil {
 			return err
 		}
-		if err := j.put(&r.w.out, true); err != nil {
-			return err
-		}
-		giveWalker(r.w)
 	}
 	return nil
 }

@@ -167,6 +167,9 @@ func (s *Stream) check() error {
 	if s.Encoder.isExact(s.Params) {
 		return nil
 	}
+	if _, ok := s.Encoder.blockwise(s.Params); ok {
+		return nil
+	}
 	return damaged("impossible parameters for %s", s.Encoder)
 }
 

@@ -145,6 +145,9 @@ type huffmanBitWriter struct {
 	offsetFreq         [32]uint16
 	codegenFreq        [codegenCodeCount]uint16
 
+	// fullHeaders is not in the original: see Writer.Full.
+	fullHeaders bool
+
 	// codegen must have an extra space for the final symbol.
 	codegen [literalCount + offsetCodeCount + 1]uint8
 }
@@ -579,7 +582,7 @@ func (w *huffmanBitWriter) writeBlock(tokens *tokens, eof bool, input []byte) {
 		w.writeCode(w.literalEncoding.codes[endBlockMarker])
 		w.prevHeader = 0
 	}
-	numLiterals, numOffsets := w.indexTokens(tokens)
+	numLiterals, numOffsets := w.indexTokens(tokens, false)
 	w.generate()
 	var extraBits int
 	storedSize, storable := w.storedSize(input)

@@ -20,7 +20,7 @@ func (w *huffmanBitWriter) writeBlockDynamic(tokens *tokens, eof bool, input []b
 	sync = sync || eof
 	if sync {
 		tokens.AddEOB()
-	} else {
+	} else if !w.fullHeaders {
 		// Ensure we can always write EOB.
 		tokens.extraHist[0] = 1
 	}
@@ -38,7 +38,7 @@ func (w *huffmanBitWriter) writeBlockDynamic(tokens *tokens, eof bool, input []b
 		w.prevHeader = 0
 	}
 
-	numLiterals, numOffsets := w.indexTokens(tokens)
+	numLiterals, numOffsets := w.indexTokens(tokens, w.fullHeaders && !sync)
 	extraBits := 0
 	ssize, storable := w.storedSize(input)
 
@@ -153,13 +153,16 @@ func (w *huffmanBitWriter) writeBlockDynamic(tokens *tokens, eof bool, input []b
 // indexTokens indexes a slice of tokens, updates literalFreq and offsetFreq,
 // and generates literalEncoding and offsetEncoding.
 // It returns the number of literal and offset tokens.
-func (w *huffmanBitWriter) indexTokens(t *tokens) (numLiterals, numOffsets int) {
+func (w *huffmanBitWriter) indexTokens(t *tokens, all bool) (numLiterals, numOffsets int) {
 	*(*[256]uint16)(w.literalFreq[:]) = t.litHist
 	*(*[32]uint16)(w.literalFreq[256:]) = t.extraHist
 	w.offsetFreq = t.offHist
 
 	if t.n == 0 {
 		return
+	}
+	if all {
+		return 286, 30
 	}
 	// get the number of literals
 	numLiterals = len(w.literalFreq)

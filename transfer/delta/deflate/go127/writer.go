@@ -303,3 +303,14 @@ func (w *Writer) Reset(dst io.Writer) {
 	w.d.reset(dst)
 	w.d.fillWindow(w.dict)
 }
+
+// Full makes w write what klauspost/compress/flate wrote from 1.16 to 1.18.0:
+// there, the header of a block that others may share names all symbols there
+// are. This and ResetDict are the only things here that are not in Go.
+func (w *Writer) Full() { w.d.w.fullHeaders = true }
+
+// ResetDict is like Reset, with a dictionary.
+func (w *Writer) ResetDict(dst io.Writer, dict []byte) {
+	w.d.reset(dst)
+	w.d.fillWindow(dict)
+}
