@@ -21,7 +21,8 @@ test: ## all tests; the examples and the README's commands are among them
 	go vet ./...
 	go test ./...
 
-test-long: ## the tests without cache, with the race detector where there is a C compiler, and every fuzz target for FUZZTIME
+test-long: export DAVIT_TEST_LONG = 1
+test-long: ## every test and none from the cache, with the race detector where there is a C compiler, and every fuzz target for FUZZTIME
 	@if command -v "$${CC:-cc}" >/dev/null; then CGO_ENABLED=1 go test -race -count=1 ./...; else echo "no C compiler: without the race detector"; go test -count=1 ./...; fi
 	@set -e; found=0; for package in $$(go list ./...); do \
 		for target in $$(go test -list '^Fuzz' $$package | grep '^Fuzz' || true); do \

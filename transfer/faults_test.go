@@ -3,6 +3,7 @@ package transfer_test
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"testing"
@@ -173,54 +174,7 @@ func TestEveryStepOfEveryVerb(t *testing.T) {
 	base.dev.Close()
 	base.prod.Close()
 	for _, s := range steps {
-		for _, dead := range []bool{false, true} {
-			name := s.name
-			if dead {
-				name += ", then dead"
-			}
-			t.Run(name, func(t *testing.T) {
-				buckettest.Walk(t, func(t *testing.T, at int64, mode buckettest.Mode) bool {
-					w := base.clone(t)
-					p := s.who(w)
-					faulty := buckettest.NewFaulty(p.bucket, at, mode)
-					faulty.Dead = dead
-					stick := faulty.Wrap(w.stick)
-					stick.Dead = dead
-					if err := p.open(faulty); err != nil {
-						t.Fatal(err)
-					}
-					if s.stick {
-						w.over = stick
-					}
-					err := s.act(w)
-					w.over = nil
-					p.Close()
-					if faulty.Fired() && err == nil {
-						t.Fatalf("%s failed unnoticed", faulty.Failed())
-					}
-					if err != nil && !errors.Is(err, buckettest.ErrInjected) {
-						t.Fatalf("%s failed, and the error says %v", faulty.Failed(), err)
-					}
-					// The next morning.
-					if err := p.open(p.bucket); err != nil {
-						t.Fatal(err)
-					}
-					defer func() { p.Close() }()
-					if err := s.act(w); err != nil {
-						t.Fatalf("after %s failed: %v", faulty.Failed(), err)
-					}
-					s.check(t, w)
-					report, err := p.Check(ctx(), transfer.CheckRequest{ReadData: true})
-					if err != nil || len(report.Problems) > 0 {
-						t.Fatalf("after %s failed: %+v, %v", faulty.Failed(), report, err)
-					}
-					if dead {
-						wantRepairable(t, p)
-					}
-					return faulty.Fired()
-				})
-			})
-		}
+		walk(t, base, s)
 		// Go on from where the verb ends.
 		p := s.who(base)
 		if err := p.open(p.bucket); err != nil {
@@ -234,6 +188,125 @@ func TestEveryStepOfEveryVerb(t *testing.T) {
 		}
 		p.Close()
 	}
+}
+
+// long is set by make test-long.
+var long = os.Getenv("DAVIT_TEST_LONG") != ""
+
+// walk breaks every write of one verb. The short run knows only machines that
+// are dead after the fault.
+func walk(t *testing.T, base *world, s verb) {
+	for _, dead := range []bool{false, true} {
+		if !dead && !long {
+			continue
+		}
+		name := s.name
+		if dead {
+			name += ", then dead"
+		}
+		t.Run(name, func(t *testing.T) {
+			buckettest.Walk(t, func(t *testing.T, at int64, mode buckettest.Mode) bool {
+				w := base.clone(t)
+				p := s.who(w)
+				faulty := buckettest.NewFaulty(p.bucket, at, mode)
+				faulty.Dead = dead
+				stick := faulty.Wrap(w.stick)
+				stick.Dead = dead
+				if err := p.open(faulty); err != nil {
+					t.Fatal(err)
+				}
+				if s.stick {
+					w.over = stick
+				}
+				err := s.act(w)
+				w.over = nil
+				p.Close()
+				if faulty.Fired() && err == nil {
+					t.Fatalf("%s failed unnoticed", faulty.Failed())
+				}
+				if err != nil && !errors.Is(err, buckettest.ErrInjected) {
+					t.Fatalf("%s failed, and the error says %v", faulty.Failed(), err)
+				}
+				// The next morning.
+				if err := p.open(p.bucket); err != nil {
+					t.Fatal(err)
+				}
+				defer func() { p.Close() }()
+				if err := s.act(w); err != nil {
+					t.Fatalf("after %s failed: %v", faulty.Failed(), err)
+				}
+				s.check(t, w)
+				report, err := p.Check(ctx(), transfer.CheckRequest{ReadData: true})
+				if err != nil || len(report.Problems) > 0 {
+					t.Fatalf("after %s failed: %+v, %v", faulty.Failed(), report, err)
+				}
+				if dead {
+					wantRepairable(t, p)
+				}
+				return faulty.Fired()
+			})
+		})
+	}
+}
+
+// The same for what travels as a delta.
+func TestEveryStepOfADelta(t *testing.T) {
+	base := newWorld(t)
+	tool := filepath.Join(t.TempDir(), "tool")
+	version := func(v byte) {
+		data := random(1, 150_000)
+		for i := 0; i < len(data); i += 10_000 {
+			data[i] = v
+		}
+		if err := os.WriteFile(tool, data, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	create := func(v string) {
+		version(v[len(v)-1])
+		base.create(base.dev, "shop", v, small, func(r *transfer.ReleaseRequest) {
+			r.Packages = append(r.Packages, transfer.PackageSource{Source: tool, Name: "tool", Version: v, Path: "tool"})
+		})
+	}
+	create("1.0")
+	base.promote(base.dev, "prod", "shop", "1.0")
+	base.take(base.prod)
+	base.back()
+	create("1.1")
+	base.dev.Close()
+	base.prod.Close()
+	want := func(t *testing.T, w *world) {
+		t.Helper()
+		if _, err := w.prod.VerifyRelease(ctx(), "shop", "1.1"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	export := verb{"export", func(w *world) *place { return w.dev }, true, func(w *world) error {
+		r, err := w.dev.Export(ctx(), transfer.ExportRequest{Peer: "prod", Releases: []transfer.ReleaseName{{Project: "shop", Version: "1.1"}}, Medium: w.medium(), MediumName: "the stick"})
+		if err == nil && r.Deltas != 1 {
+			return fmt.Errorf("%d deltas", r.Deltas)
+		}
+		return err
+	}, func(t *testing.T, w *world) {
+		if err := w.prod.open(w.prod.bucket); err != nil {
+			t.Fatal(err)
+		}
+		defer w.prod.Close()
+		w.take(w.prod)
+		want(t, w)
+	}}
+	walk(t, base, export)
+	if err := base.dev.open(base.dev.bucket); err != nil {
+		t.Fatal(err)
+	}
+	if err := export.act(base); err != nil {
+		t.Fatal(err)
+	}
+	base.dev.Close()
+	walk(t, base, verb{"import", func(w *world) *place { return w.prod }, false, func(w *world) error {
+		_, err := w.prod.Import(ctx(), transfer.ImportRequest{Medium: w.stick, MediumName: "the stick", Accept: true})
+		return err
+	}, want})
 }
 
 // litter stores what no release refers to.

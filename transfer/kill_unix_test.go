@@ -103,7 +103,7 @@ func loadKeys(dir string) (*manifest.SiteKeys, error) {
 // one all.
 func TestKilled(t *testing.T) {
 	every := int64(7)
-	if os.Getenv("DAVIT_TEST_LONG") != "" {
+	if long {
 		every = 1
 	}
 	base := newWorld(t)
