@@ -269,7 +269,8 @@ func FuzzInflate(f *testing.F) {
 		if !bytes.Equal(out.Bytes(), want) || n != int64(len(stream)-r.Len()) {
 			t.Fatal("plain bytes or length differ from Go's")
 		}
-		if s, err := deflate.Prove(context.Background(), section(stream[:n]), section(want), nil, deflate.Options{Trust: true}); err == nil {
+		few := []deflate.Encoder{deflate.Zlib, deflate.Klauspost} // all would be slow
+		if s, err := deflate.Prove(context.Background(), section(stream[:n]), section(want), nil, deflate.Options{Trust: true, Encoders: few}); err == nil {
 			out.Reset()
 			if err := deflate.Rebuild(context.Background(), s, bytes.NewReader(want), &out, 0); err != nil || !bytes.Equal(out.Bytes(), stream[:n]) {
 				t.Fatalf("what was proven does not come back: %v", err)

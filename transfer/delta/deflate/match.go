@@ -69,7 +69,7 @@ type matcher struct {
 	pos      int // the next token begins here
 	inserted int // strings from here on are not in the table
 	head     []int32
-	prev     []int32
+	prev     *[window]uint16 // how far back the string before is with the same hash; 0: none
 
 	known            bool // the match at pos is length and from
 	length, from     int
@@ -89,7 +89,7 @@ type family struct {
 func newMatcher() *matcher {
 	return &matcher{
 		head: make([]int32, 1<<16),
-		prev: make([]int32, window),
+		prev: new([window]uint16),
 		buf:  make([]byte, matchBuffer+512),
 	}
 }
@@ -173,9 +173,6 @@ func (m *matcher) slide() {
 	for i, p := range m.head {
 		m.head[i] = max(p-d, 0)
 	}
-	for i, p := range m.prev {
-		m.prev[i] = max(p-d, 0)
-	}
 	m.nextFro -= drop
 	m.from -= drop
 	m.read()
@@ -200,14 +197,14 @@ func (m *matcher) insertTo(end int) {
 		b := m.buf[i : end+2]
 		for k := 0; k+2 < len(b); k++ {
 			h := (uint32(b[k])<<(2*s) ^ uint32(b[k+1])<<s ^ uint32(b[k+2])) & mask
-			prev[(i+k)&(window-1)] = head[h]
+			prev[(i+k)&(window-1)] = back(i+k, head[h])
 			head[h] = int32(i + k)
 		}
 	case hashMultiply:
 		mask := uint32(1)<<m.hashBits - 1
 		for ; i < end; i++ {
 			h := (binary.LittleEndian.Uint32(m.buf[i:])*66521 + 66521) >> 16 & mask
-			prev[i&(window-1)] = head[h]
+			prev[i&(window-1)] = back(i, head[h])
 			head[h] = int32(i)
 		}
 	case hashCRC:
@@ -220,11 +217,20 @@ func (m *matcher) insertTo(end int) {
 				h ^= t[0][b[3]]
 			}
 			h &= mask
-			prev[i&(window-1)] = head[h]
+			prev[i&(window-1)] = back(i, head[h])
 			head[h] = int32(i)
 		}
 	}
 	m.inserted = end
+}
+
+// back is how far back from i the string at head is, as prev has it. What is
+// further back than a match may be is none.
+func back(i int, head int32) uint16 {
+	if d := i - int(head); head > 0 && d <= window {
+		return uint16(d)
+	}
+	return 0
 }
 
 // predict returns the token that zlib writes here. There is at least one byte
@@ -306,8 +312,8 @@ func (m *matcher) longest(p, best int) (length, from int) {
 	if m.inserted <= p {
 		return minMatch - 1, 0
 	}
-	cand := int(m.prev[p&(window-1)])
-	if cand <= 0 || p-cand > maxDist {
+	back := int(m.prev[p&(window-1)])
+	if back == 0 || back > maxDist {
 		return minMatch - 1, 0
 	}
 	left := m.n - p
@@ -319,19 +325,23 @@ func (m *matcher) longest(p, best int) (length, from int) {
 	nice := min(m.nice, left)
 	most := min(maxMatch, left)
 	buf, prev := m.buf, m.prev
-	end := binary.LittleEndian.Uint16(buf[p+best-1:])
 	from = -1
+	cand := p - back
+	ends := buf[best:] // what would be the next byte of a match
+	end, end1 := ends[p], buf[p+best-1]
 	for {
-		if binary.LittleEndian.Uint16(buf[cand+best-1:]) == end {
+		if ends[cand] == end && buf[cand+best-1] == end1 {
 			if n := common(buf[p:], buf[cand:], most); n > best {
 				from, best = cand, n
 				if n >= nice {
 					break
 				}
-				end = binary.LittleEndian.Uint16(buf[p+best-1:])
+				ends = buf[best:]
+				end, end1 = ends[p], buf[p+best-1]
 			}
 		}
-		if cand = int(prev[cand&(window-1)]); cand <= limit {
+		back = int(prev[cand&(window-1)])
+		if cand -= back; cand <= limit || back == 0 {
 			break
 		}
 		if chain--; chain == 0 {

@@ -88,6 +88,7 @@ func rebuildBlockwise(ctx context.Context, s *Stream, p blockwise, plain io.Read
 // if that can be the work of pgzip, and 0 if not.
 func (p *prover) flushedEvery() int64 {
 	r := newBlocks(p.compressed)
+	defer r.close()
 	for !r.ended && r.plain <= mostPgzip {
 		b, err := r.next()
 		if err != nil {

@@ -43,13 +43,17 @@ type prover struct {
 	workers           int
 	may               []Encoder
 	trust             bool
+
+	short bool // the trial goes through all of the stream
+	end   byte // then its tail
 }
 
 // candidate is a model that may fit.
 type candidate struct {
 	encoder Encoder
 	params  string
-	cost    int // bytes of corrections in the trial
+	cost    int     // bytes of corrections in the trial
+	tried   segment // what the trial found
 }
 
 // candidates are all models of the zlib family, the likely ones first.
@@ -153,11 +157,17 @@ func most(n int64) int { return int(n/share) + 8 }
 // trials tries the models on the beginning of the stream and returns the best.
 func (p *prover) trials(ctx context.Context, hint *Stream) ([]candidate, error) {
 	r := newBlocks(p.compressed)
+	defer r.close()
 	begin, _, err := r.several(trialTokens)
 	if err != nil {
 		return nil, err
 	}
 	limit := most(r.bits.position() / 8)
+	if p.short = r.ended; p.short {
+		if p.end, err = p.tail(r); err != nil {
+			return nil, err
+		}
+	}
 	if hint != nil {
 		c := candidate{encoder: hint.Encoder, params: string(hint.Params)}
 		if p.trial(ctx, &c, begin, 0, limit) && c.cost == 0 {
@@ -226,6 +236,8 @@ func (p *prover) trial(ctx context.Context, c *candidate, part []block, at int64
 		return false
 	}
 	c.cost = len(s.blocks) + len(s.tokens)
+	s.plain = p.plain.Size()
+	c.tried = s
 	return true
 }
 
@@ -261,8 +273,16 @@ type blocks struct {
 	scratch []token
 }
 
+var readers = sync.Pool{New: func() any {
+	return &blocks{decoder: newDecoder(nil), scratch: make([]token, 1<<12)}
+}}
+
+// newBlocks reads from the beginning. It is given back by close.
 func newBlocks(compressed *io.SectionReader) *blocks {
-	return &blocks{decoder: newDecoder(io.NewSectionReader(compressed, 0, compressed.Size())), scratch: make([]token, 1<<12)}
+	r := readers.Get().(*blocks)
+	r.bits = newBitReader(io.NewSectionReader(compressed, 0, compressed.Size()), r.bits.buf)
+	r.ended, r.plain = false, 0
+	return r
 }
 
 // several reads blocks of about n tokens, and says where their plain bytes
@@ -277,6 +297,11 @@ func (r *blocks) several(n int) (list []block, at int64, err error) {
 		list = append(list, b)
 	}
 	return list, at, nil
+}
+
+func (r *blocks) close() {
+	r.bits.src = nil
+	readers.Put(r)
 }
 
 var errBlock = errors.New("a block is too long")
@@ -339,6 +364,10 @@ func (p *prover) whole(ctx context.Context, c candidate) (*Stream, error) {
 	if !ok {
 		return nil, ErrUnproven
 	}
+	if p.short {
+		return p.compare(ctx, &Stream{Encoder: c.encoder, Params: []byte(c.params), Plain: p.plain.Size(),
+			Compressed: p.compressed.Size(), tail: p.end, segments: []segment{c.tried}})
+	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	var group sync.WaitGroup
@@ -347,6 +376,7 @@ func (p *prover) whole(ctx context.Context, c candidate) (*Stream, error) {
 
 	s := &Stream{Encoder: c.encoder, Params: []byte(c.params), Plain: p.plain.Size(), Compressed: p.compressed.Size()}
 	r := newBlocks(p.compressed)
+	defer r.close()
 	var open []*part // being worked on, in order
 	total := 0
 	settle := func(keep int) error {
@@ -374,6 +404,7 @@ func (p *prover) whole(ctx context.Context, c candidate) (*Stream, error) {
 		w.begin(p.plain, s.Plain, 0)
 	}
 	at := int64(0)
+	var err error
 	for !r.ended {
 		q := &part{at: at, ready: make(chan struct{})}
 		q.phase = uint(r.bits.position() & 7)
@@ -416,20 +447,29 @@ func (p *prover) whole(ctx context.Context, c candidate) (*Stream, error) {
 	if !slow {
 		s.segments = []segment{single}
 	}
-	end := r.bits.position()
-	if at != s.Plain || (end+7)/8 != s.Compressed {
-		return nil, errors.New("stream and plain bytes do not belong together")
-	}
-	tail, err := r.bits.take(uint(-end & 7))
-	if err != nil {
+	if s.tail, err = p.tail(r); err != nil {
 		return nil, err
 	}
-	s.tail = byte(tail)
+	return p.compare(ctx, s)
+}
+
+// tail returns the bits after the end of the last block, which was read.
+func (p *prover) tail(r *blocks) (byte, error) {
+	end := r.bits.position()
+	if r.plain != p.plain.Size() || (end+7)/8 != p.compressed.Size() {
+		return 0, errors.New("stream and plain bytes do not belong together")
+	}
+	tail, err := r.bits.take(uint(-end & 7))
+	return byte(tail), err
+}
+
+// compare rebuilds the stream: that is the proof.
+func (p *prover) compare(ctx context.Context, s *Stream) (*Stream, error) {
 	if p.trust {
 		return s, nil
 	}
-	c2 := &comparer{r: io.NewSectionReader(p.compressed, 0, s.Compressed)}
-	if err := Rebuild(ctx, s, p.plain, c2, p.workers); err != nil {
+	same := &comparer{r: io.NewSectionReader(p.compressed, 0, s.Compressed)}
+	if err := Rebuild(ctx, s, p.plain, same, p.workers); err != nil {
 		return nil, err
 	}
 	return s, nil
