@@ -7,6 +7,8 @@ import (
 	"iter"
 	"os"
 	"path/filepath"
+	"strings"
+	"time"
 
 	"davit/internal/durable"
 	"davit/manifest"
@@ -131,31 +133,82 @@ func (s *Site) AuditVerify(ctx context.Context) (index.Head, error) {
 	return last, err
 }
 
-// Collect removes what no release, log or open bundle needs.
-func (s *Site) Collect(ctx context.Context, dryRun bool) (*store.CollectReport, error) {
+// CollectReport is what garbage collection did, or would do.
+type CollectReport struct {
+	store.CollectReport
+	Quarantined int   `json:"quarantined"` // objects of bundles that nothing waits for any more
+	Quarantine  int64 `json:"quarantine"`  // their bytes
+	Temporary   int   `json:"temporary"`   // files that broken-off work left behind
+}
+
+// Collect removes what no release, log or open bundle needs, what bundles left
+// in quarantine that were refused, damaged or broken off, and what a crash left
+// half written.
+func (s *Site) Collect(ctx context.Context, dryRun bool) (*CollectReport, error) {
+	report, err := s.collect(ctx, dryRun)
+	if err != nil {
+		return report, fmt.Errorf("collect garbage: %w", err)
+	}
+	return report, nil
+}
+
+func (s *Site) collect(ctx context.Context, dryRun bool) (*CollectReport, error) {
 	shared, err := s.alone(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("collect garbage: %w", err)
+		return nil, err
 	}
 	defer shared()
 	live, keep, err := s.live(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("collect garbage: %w", err)
+		return nil, err
 	}
-	report, err := s.Store.Collect(ctx, live, store.CollectOptions{DryRun: dryRun, Keep: func(n pack.Name) bool { return keep[n] }})
+	report := &CollectReport{}
+	report.CollectReport, err = s.Store.Collect(ctx, live, store.CollectOptions{DryRun: dryRun, Keep: func(n pack.Name) bool { return keep.packs[n] }})
 	if err != nil {
-		return &report, err
+		return report, err
 	}
-	if dryRun || report.Dropped+report.Repacked+report.Unindexed == 0 {
-		return &report, nil
+	for info, err := range s.bucket.List(ctx, quarantineDir) {
+		if err != nil {
+			return report, err
+		}
+		if id, _, _ := strings.Cut(strings.TrimPrefix(info.Name, quarantineDir), "/"); keep.bundles[id] {
+			continue
+		}
+		report.Quarantined++
+		report.Quarantine += info.Size
+		if dryRun {
+			continue
+		}
+		if err := s.bucket.Delete(ctx, info.Name); err != nil {
+			return report, err
+		}
 	}
-	return &report, s.record(ctx, manifest.Fact{StoreChanged: &manifest.StoreChanged{Verb: manifest.StoreGC,
-		Packs: report.Dropped + report.Repacked + report.Unindexed, Bytes: report.Freed - report.Written}})
+	if dryRun {
+		return report, nil
+	}
+	// Nobody else is at work, so whatever has a temporary name was left behind.
+	if d, ok := s.bucket.(interface {
+		Sweep(context.Context, time.Duration) (int, error)
+	}); ok {
+		if report.Temporary, err = d.Sweep(ctx, 0); err != nil {
+			return report, err
+		}
+	}
+	if report.Dropped+report.Repacked+report.Unindexed+report.Quarantined == 0 {
+		return report, nil
+	}
+	return report, s.record(ctx, manifest.Fact{StoreChanged: &manifest.StoreChanged{Verb: manifest.StoreGC,
+		Packs: report.Dropped + report.Repacked + report.Unindexed, Bytes: report.Freed - report.Written + report.Quarantine}})
 }
 
-// live lists the chunks that are needed, and the packs that must stay because
-// a decision on their bundle is still to come.
-func (s *Site) live(ctx context.Context) (iter.Seq2[chunk.Entry, error], map[pack.Name]bool, error) {
+// kept is what must stay because a decision on it is still to come.
+type kept struct {
+	packs   map[pack.Name]bool
+	bundles map[string]bool // in quarantine, by id
+}
+
+// live lists the chunks that are needed, and what must stay for open bundles.
+func (s *Site) live(ctx context.Context) (iter.Seq2[chunk.Entry, error], *kept, error) {
 	releases, err := s.Index.Releases(ctx, "")
 	if err != nil {
 		return nil, nil, err
@@ -186,7 +239,7 @@ func (s *Site) live(ctx context.Context) (iter.Seq2[chunk.Entry, error], map[pac
 		}
 		refs = append(refs, result.Log.Content)
 	}
-	keep := map[pack.Name]bool{}
+	keep := &kept{map[pack.Name]bool{}, map[string]bool{}}
 	items, err := s.Index.InboxOpen(ctx)
 	if err != nil {
 		return nil, nil, err
@@ -196,8 +249,9 @@ func (s *Site) live(ctx context.Context) (iter.Seq2[chunk.Entry, error], map[pac
 		if err != nil {
 			return nil, nil, err
 		}
+		keep.bundles[doc.ID.String()] = true
 		for _, p := range doc.Packs {
-			keep[p.Name] = true
+			keep.packs[p.Name] = true
 		}
 	}
 	return s.chunksOf(ctx, refs), keep, nil
@@ -260,6 +314,11 @@ func rebuildIndex(ctx context.Context, o Options, progress func(done, total int6
 	if err := s.record(ctx, manifest.Fact{StoreChanged: &manifest.StoreChanged{Verb: manifest.StoreRepair, Packs: report.Packs, Bytes: report.Bytes}}); err != nil {
 		return nil, err
 	}
+	releases, err := s.Index.Releases(ctx, "")
+	if err != nil {
+		return nil, err
+	}
+	report.Releases = len(releases)
 	head, err := s.Index.Head(ctx)
 	report.Entries = head.Sequence
 	return report, err

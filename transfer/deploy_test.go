@@ -399,3 +399,46 @@ func TestDeployUnwatched(t *testing.T) {
 type closedPipe struct{}
 
 func (closedPipe) Write([]byte) (int, error) { return 0, os.ErrClosed }
+
+// What killed runs and refused bundles leave behind goes: content in the clear
+// at the next start, the rest when garbage is collected.
+func TestLeftovers(t *testing.T) {
+	w := newWorld(t)
+	w.create(w.dev, "shop", "1.0", small)
+	w.promote(w.dev, "prod", "shop", "1.0")
+	w.take(w.prod, func(r *transfer.ImportRequest) { r.Accept = false })
+	stale := "quarantine/" + manifest.NewBundleID().String() + "/delta-x"
+	if err := bucket.Put(ctx(), w.prod.bucket, stale, []byte("refused")); err != nil {
+		t.Fatal(err)
+	}
+	hidden := filepath.Join(w.prod.dir, "store", ".davit-tmp-123")
+	clear := filepath.Join(w.prod.dir, "work", "davit-content-123")
+	for _, name := range []string{hidden, clear} {
+		if err := os.WriteFile(name, []byte("content"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w.prod.Close()
+	if err := w.prod.open(w.prod.bucket); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(clear); !errors.Is(err, os.ErrNotExist) {
+		t.Error("content in the clear was left in the work folder")
+	}
+	plan, err := w.prod.Collect(ctx(), true)
+	if err != nil || plan.Quarantined != 1 {
+		t.Fatalf("%+v, %v", plan, err)
+	}
+	done, err := w.prod.Collect(ctx(), false)
+	if err != nil || done.Quarantined != 1 || done.Temporary != 1 {
+		t.Fatalf("%+v, %v", done, err)
+	}
+	if _, err := w.prod.bucket.Stat(ctx(), stale); !errors.Is(err, bucket.ErrNotExist) {
+		t.Fatal(err)
+	}
+	// What waits for a decision is still there.
+	if _, err := w.prod.Accept(ctx(), "shop", "1.0", false); err != nil {
+		t.Fatal(err)
+	}
+	wantSound(t, w.prod)
+}

@@ -556,9 +556,20 @@ func joinLetter(first *manifest.Envelope, rest []*manifest.Envelope) ([]byte, er
 // maxLetter bounds the documents part of a bundle, in bytes.
 const maxLetter = 64 << 20
 
+// staleExport is the age at which nobody writes to a hidden file any more.
+const staleExport = 24 * time.Hour
+
 // write writes the bundle that was planned.
 func (x *export) write(ctx context.Context) error {
 	s := x.s
+	// What a broken-off export left on the medium takes the room of this one.
+	if d, ok := x.req.Medium.(interface {
+		Sweep(context.Context, time.Duration) (int, error)
+	}); ok {
+		if _, err := d.Sweep(ctx, staleExport); err != nil {
+			return err
+		}
+	}
 	w, err := bundle.NewWriter(ctx, x.req.Medium, x.label(), x.payload, x.docSize, x.req.VolumeSize)
 	if err != nil {
 		return err

@@ -121,6 +121,9 @@ func (s *Site) Import(ctx context.Context, req ImportRequest) (*ImportReport, er
 				return report, fmt.Errorf("import %s: %w", set.Label, out.Err)
 			}
 		}
+		if out.Err != nil {
+			out.Releases, out.Documents, out.Receipts, out.Results = nil, nil, nil, nil // none of it came in
+		}
 		report.Bundles = append(report.Bundles, out)
 	}
 	if req.Accept && !req.DryRun {

@@ -21,6 +21,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -200,6 +201,9 @@ func prepare(ctx context.Context, o Options, card *manifest.Card) (*Site, error)
 	}
 	var err error
 	if !o.rebuild {
+		if err := sweepWork(s.work); err != nil {
+			return nil, err
+		}
 		if s.lock, err = durable.LockShared(ctx, filepath.Join(s.work, lockName)); err != nil {
 			return nil, err
 		}
@@ -208,6 +212,26 @@ func prepare(ctx context.Context, o Options, card *manifest.Card) (*Site, error)
 		return nil, errors.Join(err, s.Close())
 	}
 	return s, nil
+}
+
+// sweepWork removes the temporary files of runs that were killed, some of
+// which hold content in the clear, unless another process is at work.
+func sweepWork(work string) error {
+	lock, ok, err := durable.TryLockExclusive(filepath.Join(work, lockName))
+	if err != nil || !ok {
+		return err
+	}
+	defer lock.Unlock()
+	left, err := filepath.Glob(filepath.Join(work, "davit-*-*"))
+	if err != nil {
+		return err
+	}
+	for _, name := range left {
+		if err := os.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("remove what a broken-off run left: %w", err)
+		}
+	}
+	return nil
 }
 
 // Close lets go of everything but the bucket.

@@ -37,7 +37,7 @@ func arrange(app *cli.App, args []string) []string {
 		}
 		name, _, hasValue := strings.Cut(strings.TrimLeft(arg, "-"), "=")
 		to, flag := &own, lookup(flags, name)
-		if flag == nil {
+		if flag == nil && name != "help" && name != "h" { // help is the command's
 			if flag = lookup(app.Flags, name); flag != nil {
 				to = &global
 			}

@@ -61,10 +61,10 @@ func main() {
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(50)
 	}
-	// The first signal ends the work in good order, the second ends the program.
 	// Whoever reads our output may have enough of it, as head and grep -q do.
 	// That must not kill a deployment half way.
 	signal.Ignore(syscall.SIGPIPE)
+	// The first signal ends the work in good order, the second ends the program.
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop)
 	code := run(ctx, os.Args, os.Stdin, os.Stdout, os.Stderr)
@@ -136,6 +136,7 @@ func (p *program) app() *cli.App {
 			&cli.BoolFlag{Name: "quiet", Aliases: []string{"q"}, EnvVars: []string{"DAVIT_QUIET"}, Usage: "no words on stderr but errors"},
 			&cli.BoolFlag{Name: "verbose", Aliases: []string{"v"}, EnvVars: []string{"DAVIT_VERBOSE"}, Usage: "tell what happens inside, on stderr"},
 			&cli.BoolFlag{Name: "version", Usage: "print the version"},
+			cli.HelpFlag, // urfave leaves it out beside a help command of our own
 		},
 		Action: func(c *cli.Context) error {
 			if c.Bool("version") {

@@ -105,13 +105,16 @@ func (p *program) gcCommand() *cli.Command {
 			}
 			return p.result(struct {
 				DryRun bool `json:"dryRun"`
-				*store.CollectReport
+				*transfer.CollectReport
 			}{dry, r}, func() {
-				remove, frees := "Removed %s of %d and packed %d anew; that freed %s.", exact(r.Freed-r.Written)
+				remove, frees := "Removed %s of %d and packed %d anew; that freed %s.", exact(r.Freed-r.Written+r.Quarantine)
 				if dry {
 					remove = "Would remove %s of %d and pack %d anew; that would free %s."
 				}
 				p.say(remove, count(r.Dropped+r.Unindexed, "pack", "packs"), r.Packs, r.Repacked, frees)
+				if r.Quarantined > 0 {
+					p.say("In quarantine %s of bundles that were refused or broken off.", count(r.Quarantined, "pack or delta was left", "packs and deltas were left"))
+				}
 				if dry {
 					p.say("Nothing was changed.")
 				}
