@@ -30,48 +30,55 @@ func (t token) distance() int { return int(t & 0xffff) }
 func (t token) span() int { return max(1, int(t>>16)) }
 
 var (
-	lengthBase  [29]uint16 // less minMatch
-	lengthExtra [29]uint8
-	lengthCode  [256]uint8 // by length less minMatch
-	distBase    [numDist]uint16
-	distExtra   [numDist]uint8
-	distCode    [512]uint8 // by distance-1 when below 256, else by 256+(distance-1)>>7
+	lengthBase, lengthExtra, lengthCode = lengths() // less minMatch; the last by length less minMatch
+	distBase, distExtra, distCode       = distances()
 
-	fixedLit  code
-	fixedDist code
+	fixedLit, fixedDist = fixedCodes()
 
 	// headerOrder is in which order the lengths of code length codes are sent.
 	headerOrder = [19]uint8{16, 17, 18, 0, 8, 7, 9, 6, 10, 5, 11, 4, 12, 3, 13, 2, 14, 1, 15}
 )
 
-func init() {
+// lengths returns the codes of lengths.
+func lengths() (base [29]uint16, extra [29]uint8, byLength [256]uint8) {
 	n := 0
 	for c := range 28 {
 		if c >= 8 {
-			lengthExtra[c] = uint8(c/4 - 1)
+			extra[c] = uint8(c/4 - 1)
 		}
-		lengthBase[c] = uint16(n)
-		for range 1 << lengthExtra[c] {
-			lengthCode[n] = uint8(c)
+		base[c] = uint16(n)
+		for range 1 << extra[c] {
+			byLength[n] = uint8(c)
 			n++
 		}
 	}
-	lengthBase[28], lengthCode[255] = 255, 28 // 258 has a code of its own
-	n = 0
+	base[28], byLength[255] = 255, 28 // 258 has a code of its own
+	return base, extra, byLength
+}
+
+// distances returns the codes of distances; the last are by distance-1 when that
+// is below 256, else by 256+(distance-1)>>7.
+func distances() (base [numDist]uint16, extra [numDist]uint8, byDistance [512]uint8) {
+	n := 0
 	for c := range numDist {
 		if c >= 4 {
-			distExtra[c] = uint8(c/2 - 1)
+			extra[c] = uint8(c/2 - 1)
 		}
-		distBase[c] = uint16(n)
-		for range 1 << distExtra[c] {
+		base[c] = uint16(n)
+		for range 1 << extra[c] {
 			if n < 256 {
-				distCode[n] = uint8(c)
+				byDistance[n] = uint8(c)
 			} else {
-				distCode[256+n>>7] = uint8(c)
+				byDistance[256+n>>7] = uint8(c)
 			}
 			n++
 		}
 	}
+	return base, extra, byDistance
+}
+
+// fixedCodes returns the codes of fixed blocks.
+func fixedCodes() (lit, dist code) {
 	var lens [288]uint8
 	for i := range lens {
 		switch {
@@ -85,12 +92,13 @@ func init() {
 			lens[i] = 8
 		}
 	}
-	fixedLit.set(lens[:])
+	lit.set(lens[:])
 	var dists [32]uint8 // two of them never occur
 	for i := range dists {
 		dists[i] = 5
 	}
-	fixedDist.set(dists[:])
+	dist.set(dists[:])
+	return lit, dist
 }
 
 func distSymbol(distance int) uint8 {

@@ -44,8 +44,6 @@ const (
 	hashSize            = 1 << hashBits
 	hashMask            = (1 << hashBits) - 1
 	maxHashOffset       = 1 << 28
-
-	skipNever = math.MaxInt32
 )
 
 // compressionLevel holds the parameters for levels 7-9.
@@ -163,30 +161,6 @@ func (d *compressor) writeBlock(tok *tokens, index int32, eof bool) error {
 		}
 		d.blockStart = index
 		d.w.writeBlockDynamic(tok, eof, window, d.sync)
-		return d.w.err
-	}
-	return nil
-}
-
-// writeBlockSkip writes the current block and uses the number of tokens
-// to determine if the block should be stored when there are no matches, or
-// only Huffman encoded.
-func (d *compressor) writeBlockSkip(tok *tokens, index int32, eof bool) error {
-	if index > 0 || eof {
-		if d.blockStart <= index {
-			window := d.window[d.blockStart:index]
-			// If we removed less than a 64th of all literals
-			// we huffman compress the block.
-			if int(tok.n) > len(window)-(len(window)>>6) {
-				d.w.writeBlockHuff(eof, window, d.sync)
-			} else {
-				// Write a dynamic huffman block.
-				d.w.writeBlockDynamic(tok, eof, window, d.sync)
-			}
-		} else {
-			d.w.writeBlock(tok, eof, nil)
-		}
-		d.blockStart = index
 		return d.w.err
 	}
 	return nil

@@ -132,8 +132,6 @@ func (e *fastGen) reset() {
 	e.hist = e.hist[:0]
 }
 
-func (f *fastGen) getFastGen() *fastGen { return f }
-
 // tableEntry stores the offset of a hash match in the input history.
 type tableEntry struct {
 	offset int32

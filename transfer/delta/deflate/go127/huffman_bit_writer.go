@@ -6,7 +6,6 @@ package go127
 
 import (
 	"io"
-	"math"
 )
 
 const (
@@ -564,70 +563,4 @@ func (w *huffmanBitWriter) writeFixedHeader(isEof bool) {
 		value = 3
 	}
 	w.writeBits(value, 3)
-}
-
-// writeBlock writes a block of tokens using the smallest encoding.
-// The original input can be supplied, and if the Huffman-encoded data
-// is larger than the original bytes, the data will be written as a
-// stored block.
-// If the input is nil, the tokens will always be Huffman encoded.
-func (w *huffmanBitWriter) writeBlock(tokens *tokens, eof bool, input []byte) {
-	if w.err != nil {
-		return
-	}
-
-	tokens.AddEOB()
-	if w.prevHeader > 0 {
-		// We owe an EOB
-		w.writeCode(w.literalEncoding.codes[endBlockMarker])
-		w.prevHeader = 0
-	}
-	numLiterals, numOffsets := w.indexTokens(tokens, false)
-	w.generate()
-	var extraBits int
-	storedSize, storable := w.storedSize(input)
-	if storable {
-		extraBits = w.extraBitSize()
-	}
-
-	// Figure out smallest code.
-	// Fixed Huffman baseline.
-	var literalEncoding = fixedLiteralEncoding()
-	var offsetEncoding = fixedOffsetEncoding()
-	var size = math.MaxInt32
-	if tokens.n < maxPredefinedTokens {
-		size = w.fixedSize(extraBits)
-	}
-
-	// Dynamic Huffman?
-	var numCodegens int
-
-	// Generate codegen and codegenFrequencies, which indicates how to encode
-	// the literalEncoding and the offsetEncoding.
-	w.generateCodegen(numLiterals, numOffsets, w.literalEncoding, w.offsetEncoding)
-	w.codegenEncoding.generate(w.codegenFreq[:], 7)
-	dynamicSize, numCodegens := w.dynamicSize(w.literalEncoding, w.offsetEncoding, extraBits)
-
-	if dynamicSize < size {
-		size = dynamicSize
-		literalEncoding = w.literalEncoding
-		offsetEncoding = w.offsetEncoding
-	}
-
-	// Stored bytes?
-	if storable && storedSize <= size {
-		w.writeStoredHeader(len(input), eof)
-		w.writeBytes(input)
-		return
-	}
-
-	// Huffman.
-	if literalEncoding == fixedLiteralEncoding() {
-		w.writeFixedHeader(eof)
-	} else {
-		w.writeDynamicHeader(numLiterals, numOffsets, numCodegens, eof)
-	}
-
-	// Write the tokens.
-	w.writeTokens(tokens.Slice(), literalEncoding.codes, offsetEncoding.codes)
 }

@@ -149,25 +149,6 @@ func (t *tokens) Reset() {
 	clear(t.offHist[:])
 }
 
-// indexTokens creates tokens from a slice of unindexed tokens.
-func indexTokens(in []token) tokens {
-	var t tokens
-	t.indexTokens(in)
-	return t
-}
-
-// indexTokens clears and sets t from a slice of unindexed tokens.
-func (t *tokens) indexTokens(in []token) {
-	t.Reset()
-	for _, tok := range in {
-		if tok < matchType {
-			t.AddLiteral(tok.literal())
-			continue
-		}
-		t.AddMatch(uint32(tok.length()), tok.offset()&matchOffsetOnlyMask)
-	}
-}
-
 // emitLiterals writes a literal chunk and returns the number of bytes written.
 func emitLiterals(dst *tokens, lit []byte) {
 	for _, v := range lit {
@@ -284,12 +265,6 @@ func (t *tokens) AddEOB() {
 func (t *tokens) Slice() []token {
 	return t.tokens[:t.n]
 }
-
-// typ returns the type of a token.
-func (t token) typ() uint32 { return uint32(t) & typeMask }
-
-// literal returns the literal value of t.
-func (t token) literal() uint8 { return uint8(t) }
 
 // offset returns the offset of a match token.
 func (t token) offset() uint32 { return uint32(t) & offsetMask }
