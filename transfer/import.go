@@ -7,7 +7,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"runtime"
 	"slices"
+
+	"golang.org/x/sync/errgroup"
 
 	"davit/manifest"
 	"davit/manifest/index"
@@ -509,16 +512,16 @@ func (in *incoming) quarantine(ctx context.Context, payload *bundle.Payload) err
 		}
 		at += p.size
 	}
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(runtime.GOMAXPROCS(0))
 	for _, p := range in.doc.Packs {
 		guest := quarantined(in.doc.ID, p.Name)
 		if _, err := s.bucket.Stat(ctx, guest.Object); errors.Is(err, bucket.ErrNotExist) {
 			continue
 		}
-		if err := s.Store.VerifyGuest(ctx, guest); err != nil {
-			return err
-		}
+		g.Go(func() error { return s.Store.VerifyGuest(ctx, guest) })
 	}
-	return nil
+	return g.Wait()
 }
 
 // copyPart writes one part into quarantine if it is what its name says.

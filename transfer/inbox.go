@@ -156,7 +156,7 @@ func (s *Site) quarantineView(ctx context.Context, doc *manifest.Bundle) (*store
 // should all be. It is a *WaitingError when some are missing, a *RefusedError
 // when it is not what it says.
 func (s *Site) examineRelease(ctx context.Context, view *store.Store, r *manifest.Release, doc *manifest.Bundle) error {
-	known, err := s.knownPackages(ctx, doc.Base)
+	known, err := s.known(ctx, doc.Base)
 	if err != nil {
 		return err
 	}
@@ -179,34 +179,6 @@ func (s *Site) examineRelease(ctx context.Context, view *store.Store, r *manifes
 		return refuse(manifest.CauseContent, "release %s %s is not what it says it is: %v", r.Project, r.Version, err)
 	}
 	return err
-}
-
-// knownPackages reports packages that were verified with a base already.
-func (s *Site) knownPackages(ctx context.Context, base []manifest.BundleBase) (func(manifest.Package) bool, error) {
-	type content struct{ sum, tree, root string }
-	of := func(p manifest.Package) content {
-		c := content{sum: p.SHA256.String() + p.Kind, root: fmt.Sprint(p.Content, p.Size, p.Files, p.CaseSensitive)}
-		if p.Tree != nil {
-			c.tree = fmt.Sprint(*p.Tree)
-		}
-		return c
-	}
-	known := map[content]bool{}
-	for _, b := range base {
-		if _, err := s.Index.ReleaseByDigest(ctx, b.Release); errors.Is(err, ErrNotFound) {
-			continue
-		} else if err != nil {
-			return nil, err
-		}
-		r, err := s.release(ctx, b.Release)
-		if err != nil {
-			return nil, err
-		}
-		for _, p := range r.Packages {
-			known[of(p)] = true
-		}
-	}
-	return func(p manifest.Package) bool { return known[of(p)] }, nil
 }
 
 func list(names []string) string {

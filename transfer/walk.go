@@ -121,70 +121,96 @@ func (q *fileQueue[T]) pop() T {
 
 // verifyRelease makes sure that a release is whole and is what it says: every
 // chunk is there, every listing is sound, every file has the SHA-256 that was
-// signed. Packages for which known says so are only looked up, not read.
-func verifyRelease(ctx context.Context, st *store.Store, r *manifest.Release, known func(manifest.Package) bool) error {
+// signed. What is known is only looked up, not read.
+func verifyRelease(ctx context.Context, st *store.Store, r *manifest.Release, k *known) error {
 	for _, ref := range releaseRefs(r) {
 		if err := st.Complete(ctx, ref); err != nil {
 			return err
 		}
 	}
 	for i := range r.Packages {
-		if p := &r.Packages[i]; known == nil || !known(*p) {
-			if err := verifyPackage(ctx, st, p); err != nil {
-				return err
-			}
+		p := &r.Packages[i]
+		if k.has(p) {
+			continue
+		}
+		if err := k.learn(ctx, st, p.Name); err != nil {
+			return err
+		}
+		if err := verifyPackage(ctx, st, p, k); err != nil {
+			return err
 		}
 	}
 	for _, a := range r.Attachments {
 		p := &manifest.Package{Name: a.Name, Kind: manifest.PackageFile, Size: a.Size, SHA256: a.SHA256, Content: a.Content}
-		if err := verifyPackage(ctx, st, p); err != nil {
+		if err := verifyPackage(ctx, st, p, nil); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// verifyPackage reads the files of several chunks; one of a single chunk has
-// the chunk's name as its SHA-256.
-func verifyPackage(ctx context.Context, st *store.Store, p *manifest.Package) error {
-	type file struct {
-		manifest.TreeEntry
-	}
+// verifyPackage reads the files of several chunks that are not known; one of a
+// single chunk has the chunk's name as its SHA-256.
+func verifyPackage(ctx context.Context, st *store.Store, p *manifest.Package, k *known) error {
 	var (
-		queue fileQueue[file]
-		cur   file
+		queue fileQueue[manifest.TreeEntry]
+		cur   manifest.TreeEntry
 		left  int64
 		sum   hash.Hash = sha256.New()
+		list  []chunk.Entry
 	)
 	wrong := func(path string) error {
 		return fmt.Errorf("%w: file %q of package %s has another SHA-256 than the one signed", store.ErrDamaged, path, p.Name)
 	}
 	entries := func(yield func(chunk.Entry, error) bool) {
 		err := walkPackage(ctx, st, p, func(e manifest.TreeEntry, chunks iter.Seq2[chunk.Entry, error]) error {
-			if e.Type != manifest.TreeFile {
+			switch {
+			case e.Type != manifest.TreeFile:
 				return nil
+			case e.Size == 0 && e.SHA256 != manifest.DigestOf(nil):
+				return wrong(e.Path)
 			}
-			if e.Size == 0 {
-				if e.SHA256 != manifest.DigestOf(nil) {
-					return wrong(e.Path)
-				}
-				return nil
-			}
-			first := true
+			list = list[:0]
+			queued := false
 			for c, err := range chunks {
 				if err != nil {
 					return err
 				}
-				if first && int64(c.Length) == e.Size {
+				if int64(c.Length) == e.Size {
 					if manifest.Digest(c.Name) != e.SHA256 {
 						return wrong(e.Path)
 					}
 					return nil
 				}
-				if first {
-					queue.push(file{e})
-					first = false
+				if !queued && len(list) < knownChunks {
+					list = append(list, c)
+					continue
 				}
+				// Longer than any file that could be known.
+				if !queued {
+					queue.push(e)
+					queued = true
+					for _, c := range list {
+						if !yield(c, nil) {
+							return errStopped
+						}
+					}
+				}
+				if !yield(c, nil) {
+					return errStopped
+				}
+			}
+			if queued || len(list) == 0 {
+				return nil
+			}
+			if sum, ok := k.file(list); ok {
+				if sum != e.SHA256 {
+					return wrong(e.Path)
+				}
+				return nil
+			}
+			queue.push(e)
+			for _, c := range list {
 				if !yield(c, nil) {
 					return errStopped
 				}
@@ -195,7 +221,8 @@ func verifyPackage(ctx context.Context, st *store.Store, p *manifest.Package) er
 			yield(chunk.Entry{}, err)
 		}
 	}
-	return st.Read(ctx, entries, func(e chunk.Entry, data []byte) error {
+	// Every byte that is read goes into the sum of its file.
+	return st.ReadUnverified(ctx, entries, func(e chunk.Entry, data []byte) error {
 		if left == 0 {
 			cur = queue.pop()
 			left = cur.Size
