@@ -62,7 +62,7 @@ type EncoderError struct{ Encoders []deflate.Encoder }
 func (e *EncoderError) Error() string {
 	names := make([]string, len(e.Encoders))
 	for i, n := range e.Encoders {
-		names[i] = fmt.Sprint(uint16(n))
+		names[i] = fmt.Sprint(n)
 	}
 	return "delta needs deflate encoders that are not known here: " + strings.Join(names, ", ")
 }

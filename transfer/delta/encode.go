@@ -29,14 +29,33 @@ const (
 const (
 	lookahead  = 1 << 20 // bytes of the target that are there when a match is looked for
 	maxPending = 64 << 10
-	maxGap     = 48 // bytes that may differ before a copy is not gone on with
-	minGoOn    = 6  // equal bytes that are worth going on for
-	minCopy    = 20 // equal bytes that are worth an address
+	minNear    = 16 // equal bytes that are worth an address nearby
+	minFar     = 24 // and one further away, which loses the place
+	near       = 64 << 10
+)
+
+// manner is how much an encoder trusts that the target goes on like the source
+// where the last copy led to.
+type manner struct {
+	gap   int // bytes that may differ before a copy is not gone on with
+	goOn  int // equal bytes that are worth going on for
+	slope int // one more for so many that differ
+	leave int // equal bytes more that it takes to leave a place that is like the target
+}
+
+var (
+	// eager suits versions of the same: programs whose addresses moved, text with
+	// small edits.
+	eager = manner{gap: 256, goOn: 4, slope: 16, leave: 32}
+
+	// wary suits what was built anew, where likeness is chance.
+	wary = manner{gap: 48, goOn: 6, slope: 4, leave: 0}
 )
 
 // encoder codes a target against a source into four sections, not yet
 // compressed.
 type encoder struct {
+	manner
 	src *pages
 	idx *index
 	out [secClosings]io.Writer
@@ -54,8 +73,8 @@ type encoder struct {
 }
 
 // encode codes size bytes of target.
-func encode(ctx context.Context, src *pages, idx *index, target io.ReaderAt, size int64, out [secClosings]io.Writer) error {
-	e := &encoder{src: src, idx: idx, out: out, buf: make([]byte, 0, min(size, maxPending+4*lookahead))}
+func encode(ctx context.Context, how manner, src *pages, idx *index, target io.ReaderAt, size int64, out [secClosings]io.Writer) error {
+	e := &encoder{manner: how, src: src, idx: idx, out: out, buf: make([]byte, 0, min(size, maxPending+4*lookahead))}
 	for off := int64(0); ; {
 		if err := ctx.Err(); err != nil {
 			return err
@@ -91,7 +110,7 @@ func encode(ctx context.Context, src *pages, idx *index, target io.ReaderAt, siz
 func (e *encoder) advance(end int) error {
 	for e.pos < end {
 		if e.live {
-			on, err := e.goOn()
+			on, err := e.proceed()
 			if err != nil {
 				return err
 			}
@@ -103,23 +122,36 @@ func (e *encoder) advance(end int) error {
 			e.pos++
 			continue
 		}
-		var best, back int
+		var most, best, back int
 		var from int64
+		alike := -1 // not known yet
 		err := e.idx.find(hash(e.buf[e.pos:]), func(off int64) error {
 			n, err := e.src.same(off, e.buf[e.pos:])
 			if err != nil || n < seed {
 				return err
 			}
 			b, err := e.src.sameBefore(off, e.buf[e.lit:e.pos])
-			if n+b > best+back {
-				best, back, from = n, b, off-int64(b)
+			worth := n + b
+			if jump := off - int64(e.pos-e.lit) - e.at; jump < -near || jump > near {
+				worth -= minFar - minNear
+			}
+			if worth >= minNear && worth < minNear+e.leave && alike < 0 {
+				if alike, err = e.alike(); err != nil {
+					return err
+				}
+			}
+			if alike == 1 {
+				worth -= e.leave
+			}
+			if worth >= minNear && worth > most {
+				most, best, back, from = worth, n, b, off-int64(b)
 			}
 			return err
 		})
 		if err != nil {
 			return err
 		}
-		if best+back < minCopy {
+		if most == 0 {
 			e.pos++
 			if e.pos-e.lit > maxPending {
 				if err := e.add(e.pos); err != nil {
@@ -139,11 +171,11 @@ func (e *encoder) advance(end int) error {
 	return nil
 }
 
-// goOn goes on with the last copy when after a few other bytes the target is
+// proceed goes on with the last copy when after a few other bytes the target is
 // like the source again.
-func (e *encoder) goOn() (bool, error) {
+func (e *encoder) proceed() (bool, error) {
 	gap := e.pos - e.lit
-	if gap > maxGap {
+	if gap > e.gap {
 		return false, nil
 	}
 	from := e.at + int64(gap)
@@ -151,7 +183,7 @@ func (e *encoder) goOn() (bool, error) {
 		return false, nil
 	}
 	n, err := e.src.same(from, e.buf[e.pos:])
-	if err != nil || n == 0 || n < minGoOn && e.pos+n < len(e.buf) {
+	if err != nil || n == 0 || n < e.manner.goOn+gap/e.slope && e.pos+n < len(e.buf) {
 		return false, err
 	}
 	if gap > 0 {
@@ -179,6 +211,30 @@ func (e *encoder) goOn() (bool, error) {
 		e.at, e.lit = from, e.pos
 	}
 	return true, e.copy(from, n)
+}
+
+// alike reports whether the place that the last copy led to is like the target
+// here, though not the same: 1 or 0.
+func (e *encoder) alike() (int, error) {
+	from := e.at + int64(e.pos-e.lit)
+	now := e.buf[e.pos:min(len(e.buf), e.pos+64)]
+	if !e.live || from < 0 || from+int64(len(now)) > e.src.size {
+		return 0, nil
+	}
+	var old [64]byte
+	if err := e.src.read(from, old[:len(now)]); err != nil {
+		return 0, err
+	}
+	n := 0
+	for i := range now {
+		if old[i] == now[i] {
+			n++
+		}
+	}
+	if n < len(now)*5/8 {
+		return 0, nil
+	}
+	return 1, nil
 }
 
 // text reports whether b looks like something whose differences mean nothing.

@@ -29,7 +29,7 @@ func Encode(ctx context.Context, source, target []byte, memory int) ([4][]byte, 
 	if err != nil {
 		return sections, err
 	}
-	err = encode(ctx, newPages(bytes.NewReader(source), int64(len(source)), memory), idx, bytes.NewReader(target), int64(len(target)), to)
+	err = encode(ctx, eager, newPages(bytes.NewReader(source), int64(len(source)), memory), idx, bytes.NewReader(target), int64(len(target)), to)
 	for i := range out {
 		sections[i] = out[i].Bytes()
 	}

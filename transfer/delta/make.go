@@ -198,36 +198,56 @@ func (o *opener) reason() string {
 	}
 }
 
-// encode writes a delta. It completes h.
+// encode writes a delta, in the manner that makes it smaller. It completes h.
 func (m *maker) encode(h *header, source, target io.ReaderAt, closings *scratch) (*scratch, error) {
 	idx, err := newIndex(m.ctx, source, h.sourceSize)
 	if err != nil {
 		return nil, err
 	}
+	src := newPages(source, h.sourceSize, makePages)
+	z := &packer{}
+	out, err := m.encodeAs(eager, h, src, idx, z, target, closings)
+	if err != nil || out.Size() < 64<<10 || out.Size() < h.openedSize/50 {
+		return out, err
+	}
+	other := *h
+	out2, err := m.encodeAs(wary, &other, src, idx, z, target, closings)
+	if err != nil || out2.Size() >= out.Size() {
+		return out, errors.Join(err, closeIf(out2))
+	}
+	*h = other
+	return out2, out.Close()
+}
+
+func (m *maker) encodeAs(how manner, h *header, src *pages, idx *index, z *packer, target io.ReaderAt, closings *scratch) (*scratch, error) {
 	var plain [sections]*scratch
 	var to [secClosings]io.Writer
-	for i := range to {
+	for i := range plain {
+		if i == secClosings && closings != nil {
+			plain[i] = closings
+			break
+		}
 		plain[i] = newScratch(m.o.TempDir, 0)
 		defer plain[i].Close()
-		to[i] = plain[i]
+		if i < secClosings {
+			to[i] = plain[i]
+		}
 	}
-	if plain[secClosings] = closings; closings == nil {
-		plain[secClosings] = newScratch(m.o.TempDir, 0)
-	}
-	if err := encode(m.ctx, newPages(source, h.sourceSize, makePages), idx, target, h.openedSize, to); err != nil {
+	if err := encode(m.ctx, how, src, idx, target, h.openedSize, to); err != nil {
 		return nil, err
 	}
-	var p packer
 	packed := newScratch(m.o.TempDir, 0)
 	defer packed.Close()
 	for i, s := range plain {
+		var err error
 		h.plain[i] = s.Size()
-		if h.packed[i], err = p.pack(packed, s); err != nil {
+		if h.packed[i], err = z.pack(packed, s); err != nil {
 			return nil, fmt.Errorf("compress section: %w", err)
 		}
 	}
 	out := newScratch(m.o.TempDir, 0)
-	if _, err = out.Write(h.append(nil)); err == nil {
+	_, err := out.Write(h.append(nil))
+	if err == nil {
 		_, err = copyAll(out, io.NewSectionReader(packed, 0, packed.Size()))
 	}
 	return out, err

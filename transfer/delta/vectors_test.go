@@ -3,6 +3,7 @@ package delta_test
 import (
 	"bytes"
 	"crypto/sha256"
+	"encoding/binary"
 	"encoding/hex"
 	"errors"
 	"flag"
@@ -11,6 +12,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/cespare/xxhash/v2"
 
 	"davit/transfer/delta"
 )
@@ -154,4 +157,23 @@ func read(t *testing.T, path string) []byte {
 		t.Fatal(err)
 	}
 	return b
+}
+
+// TestExample is the example of FORMAT.md.
+func TestExample(t *testing.T) {
+	base, target := []byte("0123456789"), []byte("23x546")
+	baseSum, targetSum := sha256.Sum256(base), sha256.Sum256(target)
+	b := []byte("DAVITDLT\x01\x01\x0a")
+	b = append(b, baseSum[:]...)
+	b = append(append(b, 6), targetSum[:]...)
+	b = binary.BigEndian.AppendUint64(append(b, 10), xxhash.Sum64(base))
+	b = append(b, "\x06\x00\x00\x04\x01\x01\x02\x00\x04\x01\x01\x02\x00\x00"...)
+	b = binary.BigEndian.AppendUint64(b, xxhash.Sum64(b))
+	if len(b) != 107 {
+		t.Errorf("header has %d bytes", len(b))
+	}
+	b = append(b, "\x09\x04\x0b\x06\x04x\x01\xff"...)
+	if got := apply(t, base, b); !bytes.Equal(got, target) {
+		t.Errorf("%q", got)
+	}
 }
