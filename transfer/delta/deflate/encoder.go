@@ -6,7 +6,7 @@ import "fmt"
 // says of itself to those who send to it.
 func Encoders() []Encoder {
 	return []Encoder{
-		Zlib, ZlibChromium, ZlibCRC32C, Gzip, Go126, Klauspost, Pgzip, Klauspost116,
+		Zlib, ZlibChromium, ZlibCRC32C, Gzip, ZlibMedium, Go126, Klauspost, Pgzip, Klauspost116,
 	}
 }
 
@@ -38,6 +38,13 @@ func (e Encoder) String() string {
 // family returns the parameters of an encoder of the zlib family: level, then
 // memLevel.
 func (e Encoder) family(params []byte) (family, bool) {
+	if e == ZlibMedium {
+		if len(params) != 2 || params[0] < 4 || params[0] > 6 || params[1] > 3 {
+			return family{}, false
+		}
+		return family{level: int(params[0]), memory: 8, hash: hashCRC, medium: true,
+			chunk: int64(params[1]&1) * 81920, eager: params[1]&2 != 0}, true
+	}
 	if len(params) != 2 || params[0] < 1 || params[0] > 9 || params[1] != 8 && params[1] != 9 {
 		return family{}, false
 	}

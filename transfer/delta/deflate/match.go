@@ -66,6 +66,8 @@ type matcher struct {
 	n     int // bytes in buf
 	err   error
 
+	medium medium
+
 	pos      int // the next token begins here
 	inserted int // strings from here on are not in the table
 	head     []int32
@@ -83,6 +85,9 @@ type family struct {
 	level  int
 	memory int // zlib's memLevel
 	rule   rule
+	medium bool
+	chunk  int64 // medium: how much is handed to the encoder at once
+	eager  bool  // medium: as it was before 2020
 }
 
 // newMatcher makes a matcher, which needs set before begin.
@@ -106,6 +111,7 @@ func (m *matcher) set(f family) {
 		m.crc, m.wide = crcTables(), f.level < 6
 	}
 	m.head = m.head[:1<<m.hashBits]
+	m.medium = medium{on: f.medium, chunk: f.chunk, eager: f.eager}
 }
 
 var crcTables = sync.OnceValue(func() *[4][256]uint32 {
@@ -136,6 +142,7 @@ func (m *matcher) begin(src io.ReaderAt, size, at int64) {
 	m.inserted = 0
 	m.insertTo(m.pos)
 	m.known, m.looked = false, false
+	m.medium = medium{on: m.medium.on, chunk: m.medium.chunk, eager: m.medium.eager, end: m.boundary(at), top: m.pos - 1}
 }
 
 // offset is where the next token begins.
@@ -175,6 +182,10 @@ func (m *matcher) slide() {
 	}
 	m.nextFro -= drop
 	m.from -= drop
+	m.medium.top -= drop
+	m.medium.next.pos -= drop
+	m.medium.next.from -= drop
+	m.medium.next.org -= drop
 	m.read()
 }
 
@@ -236,6 +247,9 @@ func back(i int, head int32) uint16 {
 // predict returns the token that zlib writes here. There is at least one byte
 // left.
 func (m *matcher) predict() token {
+	if m.medium.on {
+		return m.predictMedium()
+	}
 	if m.n-m.pos < ahead+2 && m.start+int64(m.n) < m.size {
 		m.slide()
 	}
@@ -264,6 +278,10 @@ func (m *matcher) predict() token {
 
 // accept moves over t, which is no longer than what is left.
 func (m *matcher) accept(t token) {
+	if m.medium.on {
+		m.acceptMedium(t)
+		return
+	}
 	n := t.length()
 	if n == 0 {
 		m.known = m.looked && (m.length < minMatch || m.nextLen > m.length)
@@ -303,6 +321,8 @@ func (m *matcher) over(n int64) {
 		n -= k
 	}
 	m.known, m.looked = false, false
+	m.medium.next.length, m.medium.queued, m.medium.lost = 0, false, true
+	m.medium.top = max(m.medium.top, m.pos-1)
 }
 
 // longest looks for a match at p, which it enters into the table, that is longer
@@ -316,6 +336,15 @@ func (m *matcher) longest(p, best int) (length, from int) {
 	if back == 0 || back > maxDist {
 		return minMatch - 1, 0
 	}
+	length, from = m.chase(p, p-back, best)
+	if m.slow && length == minMatch && from >= 0 && p-from > tooFar {
+		length = minMatch - 1
+	}
+	return length, from
+}
+
+// chase follows the chain from cand on.
+func (m *matcher) chase(p, cand, best int) (length, from int) {
 	left := m.n - p
 	limit := max(0, p-maxDist)
 	chain := m.chain
@@ -326,7 +355,6 @@ func (m *matcher) longest(p, best int) (length, from int) {
 	most := min(maxMatch, left)
 	buf, prev := m.buf, m.prev
 	from = -1
-	cand := p - back
 	ends := buf[best:] // what would be the next byte of a match
 	end, end1 := ends[p], buf[p+best-1]
 	for {
@@ -340,7 +368,7 @@ func (m *matcher) longest(p, best int) (length, from int) {
 				end, end1 = ends[p], buf[p+best-1]
 			}
 		}
-		back = int(prev[cand&(window-1)])
+		back := int(prev[cand&(window-1)])
 		if cand -= back; cand <= limit || back == 0 {
 			break
 		}
@@ -348,11 +376,7 @@ func (m *matcher) longest(p, best int) (length, from int) {
 			break
 		}
 	}
-	best = min(best, left)
-	if m.slow && best == minMatch && from >= 0 && p-from > tooFar {
-		best = minMatch - 1
-	}
-	return best, from
+	return min(best, left), from
 }
 
 // common is how many bytes a and b have in common, at most n.

@@ -68,6 +68,11 @@ var candidates = func() (all []candidate) {
 			all = append(all, candidate{encoder: e, params: string([]byte{level, 9})})
 		}
 	}
+	for _, level := range []byte{6, 5, 4} {
+		for _, chunk := range []byte{1, 0, 3, 2} {
+			all = append(all, candidate{encoder: ZlibMedium, params: string([]byte{level, chunk})})
+		}
+	}
 	return all
 }()
 
@@ -141,7 +146,7 @@ func (p *prover) best(ctx context.Context, list []candidate) (*Stream, error) {
 		if best == nil || s.Corrections() < best.Corrections() {
 			best = s
 		}
-		if int64(best.Corrections()) <= best.Compressed/400 {
+		if int64(best.Corrections()) <= best.Compressed/5000+32 {
 			break
 		}
 	}

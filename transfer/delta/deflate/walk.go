@@ -65,6 +65,7 @@ func giveWalker(w *walker) {
 // open begins a block.
 func (w *walker) open() {
 	w.tokens = w.tokens[:0]
+	w.matcher.medium.next.length = 0 // the encoder loses it where a block ends
 	w.from = w.offset()
 	w.count = [numDist]int32{}
 	w.pairs = 0
@@ -73,7 +74,7 @@ func (w *walker) open() {
 // full reports whether the encoder ends the block after t, which was the last
 // token that was accepted.
 func (w *walker) full(t token, n int) bool {
-	if w.slow && t.length() == 0 && w.left() == 0 {
+	if w.slow && !w.family.medium && t.length() == 0 && w.left() == 0 {
 		return false // the last literal is written on the way out
 	}
 	if w.rule == ruleCount {
