@@ -15,7 +15,7 @@ import (
 
 const (
 	applyPages = 16 << 20
-	makePages  = 64 << 20
+	makePages  = 32 << 20
 )
 
 // Apply writes the target that delta makes of base to w, after its SHA-256 was

@@ -16,6 +16,7 @@ import (
 	"github.com/cespare/xxhash/v2"
 
 	"davit/transfer/delta"
+	"davit/transfer/delta/deflate"
 )
 
 var update = flag.Bool("update", false, "write vectors that are not there")
@@ -175,5 +176,31 @@ func TestExample(t *testing.T) {
 	b = append(b, "\x09\x04\x0b\x06\x04x\x01\xff"...)
 	if got := apply(t, base, b); !bytes.Equal(got, target) {
 		t.Errorf("%q", got)
+	}
+}
+
+// TestReceiverLacks: what the receiver cannot close is carried as it is, and the
+// result says so.
+func TestReceiverLacks(t *testing.T) {
+	pair := pairs(t)["jar"]
+	for name, o := range map[string]delta.Options{
+		"encoders": {Encoders: []deflate.Encoder{}},
+		"time":     {Budget: 1},
+	} {
+		d, r := makeApply(t, pair[0], pair[1], o)
+		if r.Proven > 0 || r.Unproven == 0 || r.Reason == "" || len(r.Encoders) > 0 {
+			t.Errorf("%s: %+v", name, r)
+		}
+		if name == "time" && !strings.Contains(r.Reason, "time") {
+			t.Error(r.Reason)
+		}
+		v, err := delta.Inspect(bytes.NewReader(d), int64(len(d)))
+		if err != nil || len(v.Encoders) > 0 {
+			t.Errorf("%+v, %v", v, err)
+		}
+	}
+	one := delta.Options{Encoders: []deflate.Encoder{deflate.Zlib}}
+	if _, r := makeApply(t, pair[0], pair[1], one); r.Proven == 0 || len(r.Encoders) != 1 {
+		t.Errorf("%+v", r)
 	}
 }
