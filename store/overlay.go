@@ -74,7 +74,7 @@ func (x overlayIndex) Locate(ctx context.Context, names []chunk.Name, out []Loca
 		return err
 	}
 	for i := range out {
-		if !out[i].Held() {
+		if mine[i].Held() { // verified just now
 			out[i] = mine[i]
 		}
 	}

@@ -167,7 +167,7 @@ func (s *Store) planRuns(ctx context.Context, entries iter.Seq2[chunk.Entry, err
 				return &MissingChunkError{e.Name}
 			}
 			if e.Length != 0 && loc.Length != e.Length {
-				return fmt.Errorf("%w: chunk %s has %d bytes, its list says %d", ErrDamaged, e.Name, loc.Length, e.Length)
+				return lengthError(e, loc)
 			}
 			key := frameKey{loc.Pack, loc.Frame}
 			if cur != nil && (cur.frame != key || len(cur.items) >= runItems) {
@@ -292,7 +292,7 @@ func (s *Store) Entries(ctx context.Context, ref chunk.Ref) iter.Seq2[chunk.Entr
 			}
 		}
 		if sum != ref.Size {
-			yield(chunk.Entry{}, fmt.Errorf("%w: the list under %s does not add up to %d bytes", ErrDamaged, ref.Root, ref.Size))
+			yield(chunk.Entry{}, fmt.Errorf("%w: the list under %s does not add up to %d bytes", ErrList, ref.Root, ref.Size))
 		}
 	}
 }
@@ -324,7 +324,7 @@ func (s *Store) Chunks(ctx context.Context, ref chunk.Ref) iter.Seq2[chunk.Entry
 func (s *Store) level(ctx context.Context, ref chunk.Ref, level int) iter.Seq2[chunk.Entry, error] {
 	return func(yield func(chunk.Entry, error) bool) {
 		if ref.Depth > MaxDepth || level > ref.Depth {
-			yield(chunk.Entry{}, fmt.Errorf("%w: a list of depth %d", ErrDamaged, ref.Depth))
+			yield(chunk.Entry{}, fmt.Errorf("%w: it has depth %d", ErrList, ref.Depth))
 			return
 		}
 		if level == ref.Depth {
@@ -334,16 +334,40 @@ func (s *Store) level(ctx context.Context, ref chunk.Ref, level int) iter.Seq2[c
 		above, stop := s.stream(ctx, s.level(ctx, ref, level+1))
 		defer stop()
 		lists := chunk.NewListReader(above, s.config.Chunk.Max)
-		for {
+		for n, most := int64(0), s.mostEntries(level); ; n++ {
 			e, err := lists.Next()
 			if err == io.EOF {
 				return
+			}
+			if err == nil && n == most {
+				err = fmt.Errorf("%w: it names more than %d chunks", ErrList, most)
+			}
+			if errors.Is(err, chunk.ErrDamaged) {
+				err = fmt.Errorf("%w: %w", ErrList, err)
 			}
 			if !yield(e, err) || err != nil {
 				return
 			}
 		}
 	}
+}
+
+// MaxEntries is the most chunks that one stream may have: about 2 TiB.
+const MaxEntries = 1 << 25
+
+// mostEntries is the most chunks that a level may have: without a bound, a few
+// lists that name each other over and over would keep a reader for years. A
+// list is cut like any stream, so the level above needs far fewer chunks.
+func (s *Store) mostEntries(level int) int64 {
+	most := int64(MaxEntries)
+	for range level {
+		most = most*chunk.EntrySize/int64(s.config.Chunk.Min) + 2
+	}
+	return most
+}
+
+func lengthError(e chunk.Entry, loc Location) error {
+	return fmt.Errorf("%w: chunk %s has %d bytes, the list says %d", ErrList, e.Name, loc.Length, e.Length)
 }
 
 // stream reads the chunks of entries one after another.
@@ -398,6 +422,7 @@ func (r *streamReader) Close() error {
 // *MissingChunkError for the first that is not, or another error.
 func (s *Store) Complete(ctx context.Context, ref chunk.Ref) error {
 	var (
+		block [locateBatch]chunk.Entry
 		names [locateBatch]chunk.Name
 		found [locateBatch]Location
 		n     int
@@ -407,8 +432,11 @@ func (s *Store) Complete(ctx context.Context, ref chunk.Ref) error {
 			return err
 		}
 		for i, loc := range found[:n] {
-			if !loc.Held() {
-				return &MissingChunkError{names[i]}
+			switch e := block[i]; {
+			case !loc.Held():
+				return &MissingChunkError{e.Name}
+			case e.Length != 0 && e.Length != loc.Length:
+				return lengthError(e, loc)
 			}
 		}
 		n = 0
@@ -418,7 +446,7 @@ func (s *Store) Complete(ctx context.Context, ref chunk.Ref) error {
 		if err != nil {
 			return err
 		}
-		names[n] = e.Name
+		block[n], names[n] = e, e.Name
 		if n++; n == locateBatch {
 			if err := flush(); err != nil {
 				return err

@@ -65,6 +65,9 @@ var (
 	ErrVersion = errors.New("the store has a format this davit does not know; use a newer davit")
 	// ErrDamaged: something stored is not what it was.
 	ErrDamaged = errors.New("stored data is damaged")
+	// ErrList: a chunk list contradicts itself, its size or its chunks. Every
+	// byte is what its name says: whoever made the list is wrong.
+	ErrList = errors.New("a chunk list contradicts itself")
 	// ErrMissing: a chunk or document is not in the store.
 	ErrMissing = errors.New("not in the store")
 )

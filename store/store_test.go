@@ -312,7 +312,7 @@ func TestMissing(t *testing.T) {
 	for _, d := range []int64{-1, 1} {
 		lying := ref
 		lying.Size += d
-		if err := s.Complete(t.Context(), lying); !errors.Is(err, store.ErrDamaged) {
+		if err := s.Complete(t.Context(), lying); !errors.Is(err, store.ErrList) {
 			t.Fatalf("size off by %d: %v", d, err)
 		}
 	}

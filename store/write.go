@@ -518,7 +518,9 @@ func (st *Stream) append(e chunk.Entry) error {
 			return err
 		}
 	}
-	st.entries++
+	if st.entries++; st.entries > MaxEntries {
+		return fmt.Errorf("a package of more than %d chunks (about 2 TiB) is more than davit takes; split it", MaxEntries)
+	}
 	st.last = e
 	st.size += int64(e.Length)
 	var b [chunk.EntrySize]byte

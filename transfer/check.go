@@ -34,6 +34,7 @@ type CheckReport struct {
 // Check looks whether everything the site relies on is there and sound: packs,
 // the documents and chunks of every release, and the audit log.
 func (s *Site) Check(ctx context.Context, req CheckRequest) (*CheckReport, error) {
+	defer s.verb()()
 	report := &CheckReport{}
 	var err error
 	report.CheckReport, err = s.Store.Check(ctx, store.CheckOptions{ReadData: req.ReadData, Progress: req.Progress})
@@ -152,17 +153,24 @@ func (s *Site) Collect(ctx context.Context, dryRun bool) (*CollectReport, error)
 	return report, nil
 }
 
-func (s *Site) collect(ctx context.Context, dryRun bool) (*CollectReport, error) {
+func (s *Site) collect(ctx context.Context, dryRun bool) (report *CollectReport, err error) {
 	shared, err := s.alone(ctx)
 	if err != nil {
 		return nil, err
 	}
-	defer shared()
+	defer func() { err = errors.Join(err, shared()) }()
+	// What another process has recorded meanwhile is needed too.
+	if err := s.indexLost(ctx); err != nil {
+		return nil, err
+	}
+	if _, err := s.CatchUp(ctx); err != nil {
+		return nil, err
+	}
 	live, keep, err := s.live(ctx)
 	if err != nil {
 		return nil, err
 	}
-	report := &CollectReport{}
+	report = &CollectReport{}
 	report.CollectReport, err = s.Store.Collect(ctx, live, store.CollectOptions{DryRun: dryRun, Keep: func(n pack.Name) bool { return keep.packs[n] }})
 	if err != nil {
 		return report, err
@@ -198,13 +206,13 @@ func (s *Site) collect(ctx context.Context, dryRun bool) (*CollectReport, error)
 		return report, nil
 	}
 	return report, s.record(ctx, manifest.Fact{StoreChanged: &manifest.StoreChanged{Verb: manifest.StoreGC,
-		Packs: report.Dropped + report.Repacked + report.Unindexed, Bytes: report.Freed - report.Written + report.Quarantine}})
+		Packs: report.Dropped + report.Repacked + report.Unindexed, Bytes: max(0, report.Freed-report.Written+report.Quarantine)}})
 }
 
 // kept is what must stay because a decision on it is still to come.
 type kept struct {
 	packs   map[pack.Name]bool
-	bundles map[string]bool // in quarantine, by id
+	bundles map[string]bool // in quarantine, by the digest of the bundle document
 }
 
 // live lists the chunks that are needed, and what must stay for open bundles.
@@ -249,7 +257,7 @@ func (s *Site) live(ctx context.Context) (iter.Seq2[chunk.Entry, error], *kept, 
 		if err != nil {
 			return nil, nil, err
 		}
-		keep.bundles[doc.ID.String()] = true
+		keep.bundles[it.BundleDigest.String()] = true
 		for _, p := range doc.Packs {
 			keep.packs[p.Name] = true
 		}

@@ -94,6 +94,7 @@ func (s *Site) Deploy(ctx context.Context, req DeployRequest) (*DeployReport, er
 		return nil, fmt.Errorf("deploy: %s is being deployed to %s right now: %w", req.Project, req.Environment, ErrBusy)
 	}
 	defer lock.Unlock()
+	defer s.verb()()
 	if err := s.endInterrupted(ctx, req.Project, req.Environment); err != nil {
 		return nil, fmt.Errorf("deploy: %w", err)
 	}
@@ -109,7 +110,7 @@ func (s *Site) Deploy(ctx context.Context, req DeployRequest) (*DeployReport, er
 }
 
 func (s *Site) deployLock(project, environment string) string {
-	return filepath.Join(s.work, "deploy-"+project+"-"+environment+".lock")
+	return filepath.Join(s.work, "deploy-"+project+"@"+environment+".lock") // no name has an @
 }
 
 // resolved is the value of one parameter.
@@ -290,7 +291,7 @@ func (d *deployment) say(format string, args ...any) {
 // perform writes the files and runs the steps, and sets how it ended.
 func (d *deployment) perform(ctx context.Context, result *manifest.Result) {
 	fail := func(status, format string, args ...any) {
-		result.Status, result.Message = status, d.log.mask(clip(fmt.Sprintf(format, args...)))
+		result.Status, result.Message = status, clip(d.log.mask(fmt.Sprintf(format, args...)))
 		d.say("%s: %s", result.Status, result.Message)
 	}
 	d.say("deploying %s %s to %s", result.Project, result.Version, result.Environment)
@@ -360,6 +361,10 @@ func (d *deployment) step(ctx context.Context, step manifest.Step, files string)
 		r.Exit = cmd.ProcessState.ExitCode()
 	}
 	var exit *exec.ExitError
+	if errors.Is(err, exec.ErrWaitDelay) && r.Exit == 0 {
+		d.say("the step ended, and something that it started goes on; its output is not followed any further")
+		err = nil
+	}
 	switch {
 	case err == nil:
 		r.Status = manifest.StatusSucceeded
@@ -557,18 +562,29 @@ func (s *Site) declared(ctx context.Context, project, name string) (*manifest.Pa
 			digests = append(digests, it.Release)
 		}
 	}
-	for _, digest := range slices.Backward(digests) {
+	// A secret stays one when any release says so, also one that nobody has
+	// accepted; what else is said of it, the newest accepted one says.
+	var found *manifest.Parameter
+	sensitive := false
+	for i, digest := range slices.Backward(digests) {
 		r, err := s.release(ctx, digest)
 		if err != nil {
 			return nil, err
 		}
 		for _, p := range r.Parameters {
-			if p.Name == name {
-				return &p, nil
+			if p.Name != name {
+				continue
+			}
+			sensitive = sensitive || p.Sensitive
+			if found == nil || i == len(releases)-1 {
+				found = &p
 			}
 		}
 	}
-	return nil, nil
+	if found != nil {
+		found.Sensitive = sensitive
+	}
+	return found, nil
 }
 
 // IsSensitive reports whether a parameter is declared sensitive by any release

@@ -437,7 +437,7 @@ func TestLeftovers(t *testing.T) {
 		t.Fatal(err)
 	}
 	// What waits for a decision is still there.
-	if _, err := w.prod.Accept(ctx(), "shop", "1.0", false); err != nil {
+	if _, err := w.prod.Accept(ctx(), "shop", "1.0", "", false); err != nil {
 		t.Fatal(err)
 	}
 	wantSound(t, w.prod)

@@ -117,8 +117,8 @@ func (s *Site) Release(ctx context.Context, project, version string) (*manifest.
 }
 
 // InboxRelease returns a release that waits in the inbox.
-func (s *Site) InboxRelease(ctx context.Context, project, version string) (*manifest.Release, manifest.Digest, error) {
-	it, err := s.inboxItem(ctx, project, version)
+func (s *Site) InboxRelease(ctx context.Context, project, version, from string) (*manifest.Release, manifest.Digest, error) {
+	it, err := s.inboxItem(ctx, project, version, from)
 	if err != nil {
 		return nil, manifest.Digest{}, err
 	}

@@ -429,15 +429,15 @@ func (x *export) writeDeltas(w io.Writer) error {
 }
 
 // deltaObject is where a delta lies in quarantine.
-func deltaObject(id manifest.BundleID, name manifest.Digest) string {
-	return quarantineDir + id.String() + "/delta-" + name.String()
+func deltaObject(bundle, name manifest.Digest) string {
+	return quarantineDir + bundle.String() + "/delta-" + name.String()
 }
 
 // applyDeltas makes the packages of a release that travelled as deltas, where
 // the base is here and the package is not. What it makes lies in the store
 // unreferenced until the release is accepted. It is a *RefusedError when a
 // delta does not give what was signed.
-func (s *Site) applyDeltas(ctx context.Context, view *store.Store, doc *manifest.Bundle, r *manifest.Release) error {
+func (s *Site) applyDeltas(ctx context.Context, view *store.Store, doc *manifest.Bundle, digest manifest.Digest, r *manifest.Release) error {
 	for i := range r.Packages {
 		p := &r.Packages[i]
 		at := slices.IndexFunc(doc.Deltas, func(d manifest.BundleDelta) bool { return d.Target.SHA256 == p.SHA256 && d.Target.Size == p.Size })
@@ -450,14 +450,14 @@ func (s *Site) applyDeltas(ctx context.Context, view *store.Store, doc *manifest
 		case !errors.Is(err, store.ErrMissing):
 			return err
 		}
-		if err := s.applyDelta(ctx, doc, &doc.Deltas[at], p); err != nil {
+		if err := s.applyDelta(ctx, digest, &doc.Deltas[at], p); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (s *Site) applyDelta(ctx context.Context, doc *manifest.Bundle, d *manifest.BundleDelta, p *manifest.Package) error {
+func (s *Site) applyDelta(ctx context.Context, bundle manifest.Digest, d *manifest.BundleDelta, p *manifest.Package) error {
 	if _, err := s.Index.ReleaseByDigest(ctx, d.Release); errors.Is(err, ErrNotFound) {
 		return nil // a base that is not here; whoever asks for the package says so
 	} else if err != nil {
@@ -478,7 +478,7 @@ func (s *Site) applyDelta(ctx context.Context, doc *manifest.Bundle, d *manifest
 		return err
 	}
 	defer dropFile(base)
-	sealed, err := s.bucket.Open(ctx, deltaObject(doc.ID, d.Name))
+	sealed, err := s.bucket.Open(ctx, deltaObject(bundle, d.Name))
 	if err != nil {
 		return fmt.Errorf("open delta of package %s: %w", p.Name, err)
 	}

@@ -154,7 +154,7 @@ func TestDeltas(t *testing.T) {
 	if _, err := w.prod.Collect(ctx(), false); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := w.prod.Accept(ctx(), "shop", "1.2", false); err != nil {
+	if _, err := w.prod.Accept(ctx(), "shop", "1.2", "", false); err != nil {
 		t.Fatal(err)
 	}
 	w.wantArchives(w.prod, "1.2")

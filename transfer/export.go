@@ -78,6 +78,10 @@ func (e *GrantError) Error() string {
 //	what the peer lacks ▸ deltas ▸ exact sizes ▸ packs for its keys ▸ documents ▸ volumes, hidden
 //	▸ audit entry: sealed ▸ volumes, visible ▸ audit entry: exported
 func (s *Site) Export(ctx context.Context, req ExportRequest) (*ExportReport, error) {
+	if err := manifest.CheckSite(req.Peer); err != nil {
+		return nil, fmt.Errorf("export: %w", peerError(req.Peer, ErrNotFound))
+	}
+	defer s.verb()()
 	unlock, err := s.exclusive(ctx, "export-"+req.Peer)
 	if err != nil {
 		return nil, fmt.Errorf("export: %w", err)
@@ -386,6 +390,9 @@ func (x *export) held(ctx context.Context) (*holding, error) {
 	}
 	var refs []manifest.ReleaseRef
 	for _, v := range holds {
+		if v.Since.Before(x.peer.Added) {
+			continue // known of the peer's site before it began anew
+		}
 		refs = append(refs, manifest.ReleaseRef{Release: v.Release, Project: v.Project, Version: v.Version})
 	}
 	if x.req.AssumeDelivered {
@@ -567,7 +574,7 @@ func (x *export) write(ctx context.Context) error {
 		Sweep(context.Context, time.Duration) (int, error)
 	}); ok {
 		if _, err := d.Sweep(ctx, staleExport); err != nil {
-			return err
+			x.s.log.Warn("sweep medium", "error", err) // they may be another's
 		}
 	}
 	w, err := bundle.NewWriter(ctx, x.req.Medium, x.label(), x.payload, x.docSize, x.req.VolumeSize)

@@ -39,6 +39,7 @@ const (
 	OutcomeRefused    = "refused"
 	OutcomeDamaged    = "damaged"
 	OutcomeUnreadable = "unreadable" // the medium failed while it was read
+	OutcomeFailed     = "failed"     // something else went wrong; Err says what
 	OutcomeElsewhere  = "not for this site"
 )
 
@@ -73,16 +74,18 @@ type RefusedError struct{ Cause, Reason string }
 
 func (e *RefusedError) Error() string { return "refused: " + e.Reason }
 
+// refuse says no. What it says may quote the bundle, so it is clipped.
 func refuse(cause, format string, args ...any) error {
-	return &RefusedError{cause, fmt.Sprintf(format, args...)}
+	return &RefusedError{cause, clip(fmt.Sprintf(format, args...))}
 }
 
 // quarantineDir holds the packs of bundles whose releases nobody has decided
-// on, as quarantine/BUNDLE/PACK.
+// on, as quarantine/DIGEST/PACK. The digest is that of the bundle document:
+// senders choose their bundles' ids, and could choose another's.
 const quarantineDir = "quarantine/"
 
-func quarantined(id manifest.BundleID, name pack.Name) store.Guest {
-	return store.Guest{Name: name, Object: quarantineDir + id.String() + "/" + name.String()}
+func quarantined(bundle manifest.Digest, name pack.Name) store.Guest {
+	return store.Guest{Name: name, Object: quarantineDir + bundle.String() + "/" + name.String()}
 }
 
 // Import takes in every bundle on a medium that is for this site. What is
@@ -91,6 +94,7 @@ func quarantined(id manifest.BundleID, name pack.Name) store.Guest {
 //	scan ▸ documents: open, verify ▸ ledger ▸ packs: verify, quarantine ▸ examine ▸ audit entry: received
 //	                                                                        └ (Accept) ▸ adopt ▸ audit entry: accepted
 func (s *Site) Import(ctx context.Context, req ImportRequest) (*ImportReport, error) {
+	defer s.verb()()
 	unlock, err := s.exclusive(ctx, "import")
 	if err != nil {
 		return nil, fmt.Errorf("import: %w", err)
@@ -120,8 +124,11 @@ func (s *Site) Import(ctx context.Context, req ImportRequest) (*ImportReport, er
 				out.State, out.Cause, out.Reason = OutcomeRefused, refused.Cause, refused.Reason
 			case isDamage(out.Err):
 				out.State, out.Cause, out.Reason = OutcomeDamaged, manifest.CauseDamage, out.Err.Error()
-			default:
+			case is[*bucket.NoSpaceError](out.Err):
 				return report, fmt.Errorf("import %s: %w", set.Label, out.Err)
+			default:
+				// One bundle must not stand in the way of the others.
+				out.State, out.Reason = OutcomeFailed, out.Err.Error()
 			}
 		}
 		if out.Err != nil {
@@ -130,7 +137,7 @@ func (s *Site) Import(ctx context.Context, req ImportRequest) (*ImportReport, er
 		report.Bundles = append(report.Bundles, out)
 	}
 	if req.Accept && !req.DryRun {
-		if report.Accepted, err = s.acceptOpen(ctx, req.AllowRollback); err != nil {
+		if report.Accepted, err = s.acceptOpen(ctx, req.AllowRollback, report.Bundles); err != nil {
 			return report, fmt.Errorf("accept: %w", err)
 		}
 	}
@@ -142,9 +149,10 @@ func (s *Site) Import(ctx context.Context, req ImportRequest) (*ImportReport, er
 func (s *Site) importSet(ctx context.Context, set *bundle.Set, req ImportRequest) BundleOutcome {
 	out := BundleOutcome{Label: set.Label, Bytes: set.Payload, State: OutcomeTaken}
 	switch known, err := s.Index.ReceivedBundle(ctx, set.From, set.Bundle); {
-	case err == nil:
-		out.State, out.Reason = OutcomeRepeat, fmt.Sprintf("it was taken in on %s; nothing to do", known.At.Format("2006-01-02 15:04"))
+	case err == nil && !slices.ContainsFunc(known.Releases, undecided):
+		out.State, out.Reason = OutcomeRepeat, repeats(known)
 		return out
+	case err == nil: // what of it got lost in quarantine can be had again
 	case !errors.Is(err, ErrNotFound):
 		out.Err = err
 		return out
@@ -171,6 +179,15 @@ func (s *Site) importSet(ctx context.Context, set *bundle.Set, req ImportRequest
 		out.Err = in.run(ctx)
 	}
 	return out
+}
+
+func repeats(r index.Received) string {
+	return fmt.Sprintf("it was taken in on %s; nothing to do", r.At.Format("2006-01-02 15:04"))
+}
+
+func is[E error](err error) bool {
+	var e E
+	return errors.As(err, &e)
 }
 
 func isDamage(err error) bool {
@@ -213,6 +230,9 @@ type incoming struct {
 	letter   []*manifest.Envelope // the documents after the first
 	releases []*manifest.Release
 	results  []*manifest.Result
+
+	again bool // a repeat of which releases still wait for a decision
+	heal  bool // it brings chunks that a release held here has lost
 }
 
 func (in *incoming) run(ctx context.Context) error {
@@ -227,7 +247,10 @@ func (in *incoming) run(ctx context.Context) error {
 	if err := in.consultLedger(ctx); err != nil {
 		return in.refused(ctx, err)
 	}
-	if in.out.State != OutcomeTaken {
+	if in.out.State == OutcomeRepeat {
+		if in.again && !in.req.DryRun {
+			return in.blame(ctx, in.quarantine(ctx, payload))
+		}
 		return nil
 	}
 	if err := in.verifyDocuments(ctx); err != nil {
@@ -237,7 +260,7 @@ func (in *incoming) run(ctx context.Context) error {
 		return in.judge(ctx)
 	}
 	if err := in.quarantine(ctx, payload); err != nil {
-		return in.blame(ctx, err)
+		return in.refused(ctx, in.blame(ctx, err))
 	}
 	if err := in.examine(ctx); err != nil {
 		return in.refused(ctx, err)
@@ -267,17 +290,11 @@ func (in *incoming) open(ctx context.Context, payload *bundle.Payload) error {
 	if err != nil {
 		return in.locate(ctx, err)
 	}
-	lines := bytes.Split(bytes.TrimSuffix(letter, []byte("\n")), []byte("\n"))
-	for i, line := range lines {
-		e, err := manifest.ParseEnvelope(line)
-		if err != nil {
-			return refuse(manifest.CauseContent, "document %d in it cannot be read: %v", i, err)
-		}
-		if i == 0 {
-			in.envelope = e
-		} else {
-			in.letter = append(in.letter, e)
-		}
+	// One line after another: what is not signed by a peer gets no further
+	// than the first.
+	first, rest, _ := bytes.Cut(letter, []byte("\n"))
+	if in.envelope, err = manifest.ParseEnvelope(first); err != nil {
+		return refuse(manifest.CauseContent, "its bundle document cannot be read: %v", err)
 	}
 	claim, err := manifest.Peek[manifest.Bundle](in.envelope)
 	if errors.Is(err, manifest.ErrVersion) {
@@ -296,6 +313,15 @@ func (in *incoming) open(ctx context.Context, payload *bundle.Payload) error {
 	if in.doc, err = manifest.Open[manifest.Bundle](in.envelope, in.peer.Card.Signing); err != nil {
 		return refuse(manifest.CauseSignature, "its signature is not that of %s: %v", claim.From, err)
 	}
+	for len(rest) > 0 && len(in.letter) <= len(in.doc.Documents) {
+		var line []byte
+		line, rest, _ = bytes.Cut(rest, []byte("\n"))
+		e, err := manifest.ParseEnvelope(line)
+		if err != nil {
+			return refuse(manifest.CauseContent, "document %d in it cannot be read: %v", len(in.letter)+1, err)
+		}
+		in.letter = append(in.letter, e)
+	}
 	return in.compare()
 }
 
@@ -310,7 +336,11 @@ func (in *incoming) compare() error {
 	case d.ID != l.Bundle || d.From != l.From || d.Serial != l.Serial || d.Kind != l.Kind:
 		return refuse(manifest.CauseContent, "its label says %s, its signed document says bundle %s from %s, serial %d", l, d.ID, d.From, d.Serial)
 	case len(d.Documents) != len(in.letter):
-		return refuse(manifest.CauseContent, "it should carry %d documents and carries %d", len(d.Documents), len(in.letter))
+		return refuse(manifest.CauseContent, "it should carry %d documents and carries another number", len(d.Documents))
+	case len(d.Documents) == 0:
+		return refuse(manifest.CauseContent, "it carries no document, and packs alone are for nothing")
+	case len(d.Values) > 0:
+		return refuse(manifest.CauseVersion, "it carries parameter values, which this davit does not take; use a newer one")
 	}
 	sum := in.set.Documents
 	for _, p := range d.Packs {
@@ -346,14 +376,18 @@ func (in *incoming) consultLedger(ctx context.Context) error {
 		have[r.Serial] = true
 		switch {
 		case r.Bundle == d.ID && r.Digest == digest:
-			in.out.State, in.out.Reason = OutcomeRepeat, fmt.Sprintf("it was taken in on %s; nothing to do", r.At.Format("2006-01-02 15:04"))
+			in.out.State, in.out.Reason, in.again = OutcomeRepeat, repeats(r), slices.ContainsFunc(r.Releases, undecided)
 			return nil
-		case r.Bundle == d.ID || r.Serial == d.Serial:
-			return fork(d.Serial)
-		case r.Serial == d.Serial-1 && r.Digest != d.Previous:
-			return fork(d.Serial - 1)
-		case r.Serial == d.Serial+1 && r.Previous != digest:
-			return fork(d.Serial)
+		case r.Bundle == d.ID || r.Serial == d.Serial, r.Serial == d.Serial-1 && r.Digest != d.Previous,
+			r.Serial == d.Serial+1 && r.Previous != digest:
+			// A peer that lost its keys begins again: another history under
+			// other keys is no fork.
+			if same, err := in.s.sameKeys(ctx, r.Digest, d.FromKey); err != nil {
+				return err
+			} else if same {
+				return fork(min(r.Serial, d.Serial))
+			}
+			delete(have, r.Serial)
 		}
 	}
 	for n := d.Serial - 1; n >= 1 && len(in.out.Gap) < maxGap; n-- {
@@ -363,6 +397,15 @@ func (in *incoming) consultLedger(ctx context.Context) error {
 	}
 	slices.Reverse(in.out.Gap)
 	return nil
+}
+
+// sameKeys reports whether a bundle that came was made with the same card.
+func (s *Site) sameKeys(ctx context.Context, bundle, key manifest.Digest) (bool, error) {
+	doc, err := s.bundle(ctx, bundle)
+	if err != nil {
+		return false, err
+	}
+	return doc.FromKey == key, nil
 }
 
 // maxGap bounds the missing serials that are named.
@@ -385,6 +428,16 @@ func (in *incoming) verifyDocuments(ctx context.Context) error {
 			r, err := in.s.openRelease(ctx, e)
 			if err != nil {
 				return err
+			}
+			// One may pass on another's releases where we take them from both.
+			if r.Site != in.doc.From && r.Site != in.s.Name() {
+				maker, err := in.s.Index.Peer(ctx, r.Site)
+				if err != nil {
+					return err
+				}
+				if !slices.Contains(maker.Accept, manifest.GrantReleases) {
+					return refuse(manifest.CauseGrant, "%v", &GrantError{r.Site, manifest.GrantReleases, "accept"})
+				}
 			}
 			in.releases = append(in.releases, r)
 			in.out.Releases = append(in.out.Releases, received(r, e.Digest()))
@@ -468,13 +521,13 @@ type part struct {
 }
 
 // parts lists the packs and deltas of a bundle in the order of the payload.
-func parts(d *manifest.Bundle) []part {
+func parts(d *manifest.Bundle, digest manifest.Digest) []part {
 	var all []part
 	for _, p := range d.Packs {
-		all = append(all, part{"pack " + p.Name.String(), p.Name, p.Size, quarantined(d.ID, p.Name).Object, store.PackObject(p.Name)})
+		all = append(all, part{"pack " + p.Name.String(), p.Name, p.Size, quarantined(digest, p.Name).Object, store.PackObject(p.Name)})
 	}
 	for _, e := range d.Deltas {
-		all = append(all, part{"delta " + e.Name.String(), e.Name, e.Size, deltaObject(d.ID, e.Name), ""})
+		all = append(all, part{"delta " + e.Name.String(), e.Name, e.Size, deltaObject(digest, e.Name), ""})
 	}
 	return all
 }
@@ -484,7 +537,7 @@ func parts(d *manifest.Bundle) []part {
 // is whole.
 func (in *incoming) quarantine(ctx context.Context, payload *bundle.Payload) error {
 	s := in.s
-	all := parts(in.doc)
+	all := parts(in.doc, in.envelope.Digest())
 	var need, at int64
 	for _, p := range all {
 		need += p.size
@@ -515,11 +568,23 @@ func (in *incoming) quarantine(ctx context.Context, payload *bundle.Payload) err
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(runtime.GOMAXPROCS(0))
 	for _, p := range in.doc.Packs {
-		guest := quarantined(in.doc.ID, p.Name)
+		guest := quarantined(in.envelope.Digest(), p.Name)
 		if _, err := s.bucket.Stat(ctx, guest.Object); errors.Is(err, bucket.ErrNotExist) {
 			continue
 		}
-		g.Go(func() error { return s.Store.VerifyGuest(ctx, guest) })
+		g.Go(func() error {
+			err := s.Store.VerifyGuest(ctx, guest)
+			switch {
+			case errors.Is(err, pack.ErrWrongKey):
+				return refuse(manifest.CauseContent, "pack %s in it is encrypted for other keys", p.Name)
+			case errors.Is(err, pack.ErrVersion):
+				return refuse(manifest.CauseVersion, "pack %s in it is of a format that this davit does not know; use a newer one", p.Name)
+			case isDamage(err):
+				// It was whole when it was put there; the next import copies it again.
+				return errors.Join(err, s.bucket.Delete(ctx, guest.Object))
+			}
+			return err
+		})
 	}
 	return g.Wait()
 }
@@ -582,17 +647,16 @@ func (in *incoming) locate(ctx context.Context, err error) error {
 // refused records a refusal in the audit log, once, and passes err on.
 func (in *incoming) refused(ctx context.Context, err error) error {
 	var r *RefusedError
-	if !errors.As(err, &r) || in.req.DryRun {
+	// What no peer has signed is not worth a line in the log: anybody could
+	// fill it.
+	if !errors.As(err, &r) || in.req.DryRun || in.doc == nil {
 		return err
 	}
 	known, lerr := in.s.Index.Refused(ctx)
 	if lerr != nil {
 		return lerr
 	}
-	fact := manifest.BundleRefused{Peer: in.set.From, Bundle: in.set.Bundle, Serial: in.set.Serial, Cause: r.Cause, Reason: r.Reason}
-	if in.envelope != nil {
-		fact.Digest = in.envelope.Digest()
-	}
+	fact := manifest.BundleRefused{Peer: in.doc.From, Bundle: in.doc.ID, Serial: in.doc.Serial, Digest: in.envelope.Digest(), Cause: r.Cause, Reason: r.Reason}
 	for _, k := range known {
 		if k.Bundle == fact.Bundle && k.Cause == fact.Cause {
 			return err

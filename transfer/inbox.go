@@ -99,21 +99,32 @@ func (s *Site) missingBases(ctx context.Context, base []manifest.BundleBase) ([]
 }
 
 // examine verifies what the bundle brings, in quarantine.
-func (in *incoming) examine(ctx context.Context) error {
+func (in *incoming) examine(ctx context.Context) (err error) {
 	if err := in.judge(ctx); err != nil {
 		return err
 	}
-	view, err := in.s.quarantineView(ctx, in.doc)
+	view, err := in.s.quarantineView(ctx, in.doc, in.envelope.Digest())
 	if err != nil {
 		return err
 	}
 	defer view.Close()
 	for i := range in.releases {
 		v := &in.out.Releases[i]
-		if v.State == manifest.StateHeld || v.State == manifest.StateConflict {
+		if v.State == manifest.StateConflict {
 			continue
 		}
-		err := in.s.examineRelease(ctx, view, in.releases[i], in.doc)
+		if v.State == manifest.StateHeld {
+			// What was lost here comes back with the same release.
+			for _, ref := range releaseRefs(in.releases[i]) {
+				if err := in.s.Store.Complete(ctx, ref); errors.Is(err, store.ErrMissing) {
+					in.heal = true
+				} else if err != nil {
+					return err
+				}
+			}
+			continue
+		}
+		err := in.s.examineRelease(ctx, view, in.releases[i], in.doc, in.envelope.Digest())
 		var missing *WaitingError
 		switch {
 		case errors.As(err, &missing):
@@ -135,10 +146,10 @@ func (in *incoming) examine(ctx context.Context) error {
 // quarantineView sees the store with the packs of a bundle, wherever they are
 // on their way: still in quarantine, or in the store and not in the index,
 // where a crash may have left them.
-func (s *Site) quarantineView(ctx context.Context, doc *manifest.Bundle) (*store.Store, error) {
+func (s *Site) quarantineView(ctx context.Context, doc *manifest.Bundle, digest manifest.Digest) (*store.Store, error) {
 	var guests []store.Guest
 	for _, p := range doc.Packs {
-		for _, object := range []string{quarantined(doc.ID, p.Name).Object, store.PackObject(p.Name)} {
+		for _, object := range []string{quarantined(digest, p.Name).Object, store.PackObject(p.Name)} {
 			_, err := s.bucket.Stat(ctx, object)
 			if err == nil {
 				guests = append(guests, store.Guest{Name: p.Name, Object: object})
@@ -155,12 +166,12 @@ func (s *Site) quarantineView(ctx context.Context, doc *manifest.Bundle) (*store
 // examineRelease verifies one release against a view in which its chunks
 // should all be. It is a *WaitingError when some are missing, a *RefusedError
 // when it is not what it says.
-func (s *Site) examineRelease(ctx context.Context, view *store.Store, r *manifest.Release, doc *manifest.Bundle) error {
+func (s *Site) examineRelease(ctx context.Context, view *store.Store, r *manifest.Release, doc *manifest.Bundle, digest manifest.Digest) error {
 	known, err := s.known(ctx, doc.Base)
 	if err != nil {
 		return err
 	}
-	if err := s.applyDeltas(ctx, view, doc, r); err != nil {
+	if err := s.applyDeltas(ctx, view, doc, digest, r); err != nil {
 		return err
 	}
 	err = verifyRelease(ctx, view, r, known)
@@ -175,7 +186,7 @@ func (s *Site) examineRelease(ctx context.Context, view *store.Store, r *manifes
 			reason = fmt.Sprintf("it builds on %s, not held here; import and accept that first, or ask the sender for this one with --full", list(missing))
 		}
 		return &WaitingError{r.Project, r.Version, reason}
-	case errors.Is(err, store.ErrDamaged), errors.Is(err, manifest.ErrMalformed), errors.Is(err, manifest.ErrVersion):
+	case errors.Is(err, ErrContent), errors.Is(err, store.ErrList), errors.Is(err, manifest.ErrMalformed), errors.Is(err, manifest.ErrVersion):
 		return refuse(manifest.CauseContent, "release %s %s is not what it says it is: %v", r.Project, r.Version, err)
 	}
 	return err
@@ -207,10 +218,10 @@ func (in *incoming) commit(ctx context.Context) error {
 		// Nothing to decide: packs are adopted for the results' logs, or are
 		// of no use to anybody.
 		got.State = manifest.ReceivedDone
-		if len(in.results) > 0 {
-			if err := s.adopt(ctx, d); err != nil {
-				return err
-			}
+	}
+	if in.heal || got.State == manifest.ReceivedDone && len(in.results) > 0 {
+		if err := s.adopt(ctx, d, in.envelope.Digest()); err != nil {
+			return err
 		}
 	}
 	facts := []manifest.Fact{{BundleReceived: got}}
@@ -230,7 +241,7 @@ func (in *incoming) commit(ctx context.Context) error {
 		return err
 	}
 	if got.State == manifest.ReceivedDone {
-		return s.clearQuarantine(ctx, d)
+		return s.clearQuarantine(ctx, d, in.envelope.Digest())
 	}
 	return nil
 }
@@ -257,17 +268,17 @@ func dirOf(kind string) string {
 }
 
 // adopt makes all packs of a bundle part of the store.
-func (s *Site) adopt(ctx context.Context, d *manifest.Bundle) error {
+func (s *Site) adopt(ctx context.Context, d *manifest.Bundle, digest manifest.Digest) error {
 	for _, p := range d.Packs {
-		if err := s.Store.Adopt(ctx, quarantined(d.ID, p.Name)); err != nil {
+		if err := s.Store.Adopt(ctx, quarantined(digest, p.Name)); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (s *Site) clearQuarantine(ctx context.Context, d *manifest.Bundle) error {
-	for _, p := range parts(d) {
+func (s *Site) clearQuarantine(ctx context.Context, d *manifest.Bundle, digest manifest.Digest) error {
+	for _, p := range parts(d, digest) {
 		if err := s.bucket.Delete(ctx, p.object); err != nil {
 			return err
 		}
@@ -312,13 +323,20 @@ func (s *Site) bundle(ctx context.Context, digest manifest.Digest) (*manifest.Bu
 	return manifest.Peek[manifest.Bundle](e)
 }
 
-// acceptOpen accepts everything in the inbox that can be accepted, lower
-// versions first.
-func (s *Site) acceptOpen(ctx context.Context, rollback bool) ([]Decision, error) {
+// acceptOpen accepts what the bundles on a medium brought, lower versions
+// first, and what waited in the inbox for just that. What else lies there was
+// left undecided by somebody.
+func (s *Site) acceptOpen(ctx context.Context, rollback bool, bundles []BundleOutcome) ([]Decision, error) {
 	items, err := s.Index.InboxOpen(ctx)
 	if err != nil {
 		return nil, err
 	}
+	items = slices.DeleteFunc(items, func(it index.InboxItem) bool {
+		here := slices.ContainsFunc(bundles, func(b BundleOutcome) bool {
+			return b.Label.Bundle == it.Bundle && b.Label.From == it.Peer && (b.State == OutcomeTaken || b.State == OutcomeRepeat)
+		})
+		return !here && (it.State != manifest.StateWaiting || it.Reason == "")
+	})
 	slices.SortStableFunc(items, func(a, b index.InboxItem) int { return manifest.CompareVersions(a.Version, b.Version) })
 	var decisions []Decision
 	// One accepted release may be what another waited for, in any order.
@@ -348,13 +366,17 @@ func (s *Site) acceptOpen(ctx context.Context, rollback bool) ([]Decision, error
 }
 
 // Accept makes a release in the inbox visible. An older one needs rollback.
-func (s *Site) Accept(ctx context.Context, project, version string, rollback bool) (Decision, error) {
+//
+// from names the peer where several sent a release of that name; "" will do
+// where one did.
+func (s *Site) Accept(ctx context.Context, project, version, from string, rollback bool) (Decision, error) {
+	defer s.verb()()
 	unlock, err := s.exclusive(ctx, "import")
 	if err != nil {
 		return Decision{}, fmt.Errorf("accept: %w", err)
 	}
 	defer unlock()
-	it, err := s.inboxItem(ctx, project, version)
+	it, err := s.inboxItem(ctx, project, version, from)
 	if err != nil {
 		return Decision{}, fmt.Errorf("accept: %w", err)
 	}
@@ -368,22 +390,47 @@ func (s *Site) Accept(ctx context.Context, project, version string, rollback boo
 	return d, nil
 }
 
-// inboxItem finds the open item of that name; of several the newest bundle's.
-func (s *Site) inboxItem(ctx context.Context, project, version string) (index.InboxItem, error) {
+// AmbiguousError: several peers sent a release of one name, and not the same.
+type AmbiguousError struct {
+	Project, Version string
+	Peers            []string
+}
+
+func (e *AmbiguousError) Error() string {
+	return fmt.Sprintf("%s each sent another release %s %s; say whose is meant with --from PEER", joinAnd(e.Peers), e.Project, e.Version)
+}
+
+// inboxItem finds the open item of that name, from one peer if that is named.
+func (s *Site) inboxItem(ctx context.Context, project, version, from string) (index.InboxItem, error) {
 	items, err := s.Index.Inbox(ctx)
 	if err != nil {
 		return index.InboxItem{}, err
 	}
-	var decided string
+	var (
+		decided string
+		found   []index.InboxItem
+		peers   []string
+		differ  bool
+	)
 	for _, it := range slices.Backward(items) {
-		if it.Project != project || it.Version != version {
+		if it.Project != project || it.Version != version || from != "" && it.Peer != from {
 			continue
 		}
 		if it.State == manifest.StateAccepted || it.State == manifest.StateRejected || it.State == manifest.StateHeld {
 			decided = it.State
 			continue
 		}
-		return it, nil
+		if !slices.Contains(peers, it.Peer) {
+			peers = append(peers, it.Peer)
+		}
+		found = append(found, it)
+		differ = differ || it.Release != found[0].Release
+	}
+	if differ && len(peers) > 1 {
+		return index.InboxItem{}, &AmbiguousError{project, version, peers}
+	}
+	if len(found) > 0 {
+		return found[0], nil
 	}
 	if decided != "" {
 		return index.InboxItem{}, fmt.Errorf("release %s %s is %s already; there is nothing to decide: %w", project, version, decided, ErrNotFound)
@@ -424,16 +471,21 @@ func (s *Site) accept(ctx context.Context, it index.InboxItem, rollback bool) (D
 	if err != nil {
 		return d, err
 	}
+	if err := s.stillGranted(ctx, doc); is[*RefusedError](err) {
+		return no(err)
+	} else if err != nil {
+		return d, err
+	}
 	r, err := s.release(ctx, it.Release)
 	if err != nil {
 		return d, err
 	}
 	if v.State != manifest.StateHeld {
-		view, err := s.quarantineView(ctx, doc)
+		view, err := s.quarantineView(ctx, doc, it.BundleDigest)
 		if err != nil {
 			return d, err
 		}
-		err = s.examineRelease(ctx, view, r, doc)
+		err = s.examineRelease(ctx, view, r, doc, it.BundleDigest)
 		view.Close()
 		var waiting *WaitingError
 		var refused *RefusedError
@@ -443,7 +495,7 @@ func (s *Site) accept(ctx context.Context, it index.InboxItem, rollback bool) (D
 		if err != nil {
 			return d, err
 		}
-		if err := s.adopt(ctx, doc); err != nil {
+		if err := s.adopt(ctx, doc, it.BundleDigest); err != nil {
 			return d, err
 		}
 	}
@@ -456,15 +508,32 @@ func (s *Site) accept(ctx context.Context, it index.InboxItem, rollback bool) (D
 	return d, nil
 }
 
+// stillGranted: what was granted when a bundle came may have been withdrawn.
+func (s *Site) stillGranted(ctx context.Context, doc *manifest.Bundle) error {
+	peer, err := s.Index.Peer(ctx, doc.From)
+	switch {
+	case errors.Is(err, ErrNotFound):
+		return refuse(manifest.CauseGrant, "%s, who sent it, is no peer any more", doc.From)
+	case err != nil:
+		return err
+	case peer.Card.KeyDigest() != doc.FromKey:
+		return refuse(manifest.CauseSignature, "%s has other keys since it sent it; have it sent again", doc.From)
+	case !slices.Contains(peer.Accept, manifest.GrantReleases):
+		return refuse(manifest.CauseGrant, "%v", &GrantError{doc.From, manifest.GrantReleases, "accept"})
+	}
+	return nil
+}
+
 // Reject turns a release in the inbox down. The reason goes back to the sender.
-func (s *Site) Reject(ctx context.Context, project, version, reason string) (Decision, error) {
+func (s *Site) Reject(ctx context.Context, project, version, from, reason string) (Decision, error) {
+	defer s.verb()()
 	fail := func(err error) (Decision, error) { return Decision{}, fmt.Errorf("reject: %w", err) }
 	unlock, err := s.exclusive(ctx, "import")
 	if err != nil {
 		return fail(err)
 	}
 	defer unlock()
-	it, err := s.inboxItem(ctx, project, version)
+	it, err := s.inboxItem(ctx, project, version, from)
 	if err != nil {
 		return fail(err)
 	}
@@ -514,5 +583,5 @@ func (s *Site) decide(ctx context.Context, doc *manifest.Bundle, it index.InboxI
 	if waiting {
 		return nil
 	}
-	return s.clearQuarantine(ctx, doc)
+	return s.clearQuarantine(ctx, doc, it.BundleDigest)
 }

@@ -83,6 +83,7 @@ func (e *SourceError) Error() string { return fmt.Sprintf("cannot take in %s: %s
 //
 //	scan ▸ chunks ▸ packs ▸ release document ▸ audit entry, last
 func (s *Site) CreateRelease(ctx context.Context, req ReleaseRequest) (*ReleaseReport, error) {
+	defer s.verb()()
 	r := &manifest.Release{Project: req.Project, Version: req.Version, Site: s.Name(),
 		Created: manifest.NewTime(s.now()), Notes: req.Notes,
 		Parameters: req.Parameters, Process: req.Process}

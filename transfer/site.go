@@ -25,6 +25,8 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
+	"sync"
 	"time"
 
 	"davit/internal/durable"
@@ -64,7 +66,9 @@ type Site struct {
 	work   string
 	now    func() time.Time
 	log    *slog.Logger
-	lock   *durable.Lock
+
+	verbs sync.RWMutex  // read-held by verbs that write, held by one that must run alone
+	lock  *durable.Lock // against other processes; changed only with verbs held
 }
 
 // Kinds of documents in the store, as the first part of their names.
@@ -222,12 +226,15 @@ func sweepWork(work string) error {
 		return err
 	}
 	defer lock.Unlock()
-	left, err := filepath.Glob(filepath.Join(work, "davit-*-*"))
+	entries, err := os.ReadDir(work)
 	if err != nil {
 		return err
 	}
-	for _, name := range left {
-		if err := os.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	for _, e := range entries {
+		if !strings.HasPrefix(e.Name(), "davit-") || !e.Type().IsRegular() {
+			continue
+		}
+		if err := os.Remove(filepath.Join(work, e.Name())); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return fmt.Errorf("remove what a broken-off run left: %w", err)
 		}
 	}
@@ -273,33 +280,39 @@ func (s *Site) CardEnvelope(ctx context.Context) ([]byte, error) {
 }
 
 // alone exchanges the shared lock for an exclusive one until the returned
-// function is called.
-func (s *Site) alone(ctx context.Context) (func(), error) {
-	path := filepath.Join(s.work, lockName)
-	if err := s.lock.Unlock(); err != nil {
-		return nil, err
+// function is called, and keeps other verbs of this Site out as well.
+func (s *Site) alone(ctx context.Context) (func() error, error) {
+	if !s.verbs.TryLock() {
+		return nil, ErrBusy
 	}
-	s.lock = nil
+	path := filepath.Join(s.work, lockName)
+	shared := func() (err error) {
+		defer s.verbs.Unlock()
+		s.lock, err = durable.LockShared(context.WithoutCancel(ctx), path)
+		return err
+	}
+	if s.lock != nil {
+		if err := s.lock.Unlock(); err != nil {
+			s.verbs.Unlock()
+			return nil, err
+		}
+		s.lock = nil
+	}
 	lock, ok, err := durable.TryLockExclusive(path)
 	if err == nil && !ok {
 		err = ErrBusy
 	}
-	shared := func() {
-		if s.lock, err = durable.LockShared(context.WithoutCancel(ctx), path); err != nil {
-			s.log.Error("lock site again", "error", err)
-		}
-	}
 	if err != nil {
-		failed := err
-		shared()
-		return nil, failed
+		return nil, errors.Join(err, shared())
 	}
-	return func() {
-		if err := lock.Unlock(); err != nil {
-			s.log.Error("unlock site", "error", err)
-		}
-		shared()
-	}, nil
+	return func() error { return errors.Join(lock.Unlock(), shared()) }, nil
+}
+
+// verb keeps alone out until the returned function is called. Verbs that write
+// to the store begin with it; none calls another.
+func (s *Site) verb() func() {
+	s.verbs.RLock()
+	return s.verbs.RUnlock
 }
 
 // exclusive holds a named lock against other processes of this site, waiting

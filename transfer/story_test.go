@@ -49,7 +49,7 @@ func TestLifeOfARelease(t *testing.T) {
 	if _, _, err := w.prod.Release(ctx(), "shop", "1.0"); !errors.Is(err, transfer.ErrNotFound) {
 		t.Fatalf("visible before it was accepted: %v", err)
 	}
-	if d, err := w.prod.Accept(ctx(), "shop", "1.0", false); err != nil || d.State != manifest.StateAccepted {
+	if d, err := w.prod.Accept(ctx(), "shop", "1.0", "", false); err != nil || d.State != manifest.StateAccepted {
 		t.Fatalf("%+v, %v", d, err)
 	}
 	if _, err := w.prod.VerifyRelease(ctx(), "shop", "1.0"); err != nil {

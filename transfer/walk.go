@@ -3,6 +3,7 @@ package transfer
 import (
 	"context"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"hash"
 	"io"
@@ -17,7 +18,7 @@ import (
 // walkPackage calls visit for every entry of a package in order, with the
 // chunks of a file's content, which visit may use until it returns. A package
 // that is one file is one entry with an empty path. It is an error wrapping
-// store.ErrDamaged when listing, chunks and the package's own sums disagree.
+// ErrContent when listing, chunks and the package's own sums disagree.
 func walkPackage(ctx context.Context, st *store.Store, p *manifest.Package, visit func(manifest.TreeEntry, iter.Seq2[chunk.Entry, error]) error) error {
 	next, stop := iter.Pull2(st.Entries(ctx, p.Content))
 	defer stop()
@@ -45,18 +46,18 @@ func walkPackage(ctx context.Context, st *store.Store, p *manifest.Package, visi
 		}
 	}
 	if manifest.Digest(sum.Sum(nil)) != p.SHA256 {
-		return fmt.Errorf("package %s: %w: its listing is not the one that was signed", p.Name, store.ErrDamaged)
+		return fmt.Errorf("package %s: %w: its listing is not the one that was signed", p.Name, ErrContent)
 	}
 	if s := r.Summary(); s.Size != p.Size || s.Files != p.Files {
-		return fmt.Errorf("package %s: %w: its listing has %d files of %d bytes, its description says %d of %d", p.Name, store.ErrDamaged, s.Files, s.Size, p.Files, p.Size)
+		return fmt.Errorf("package %s: %w: its listing has %d files of %d bytes, its description says %d of %d", p.Name, ErrContent, s.Files, s.Size, p.Files, p.Size)
 	}
 	if a, b, ok := r.CaseCollision(); ok && !p.CaseSensitive {
-		return fmt.Errorf("package %s: %w: %s and %s differ only in case and the package does not say so", p.Name, store.ErrDamaged, a, b)
+		return fmt.Errorf("package %s: %w: %s and %s differ only in case and the package does not say so", p.Name, ErrContent, a, b)
 	}
 	if _, err, ok := next(); err != nil {
 		return err
 	} else if ok {
-		return fmt.Errorf("package %s: %w: it has more content than its listing", p.Name, store.ErrDamaged)
+		return fmt.Errorf("package %s: %w: it has more content than its listing", p.Name, ErrContent)
 	}
 	return nil
 }
@@ -72,10 +73,10 @@ func visitFile(e manifest.TreeEntry, next func() (chunk.Entry, error, bool), vis
 		case err != nil:
 			failed = err
 		case !ok:
-			failed = fmt.Errorf("%w: its content ends within %q", store.ErrDamaged, e.Path)
+			failed = fmt.Errorf("%w: its content ends within %q", ErrContent, e.Path)
 		default:
 			if n += int64(c.Length); n > e.Size {
-				failed = fmt.Errorf("%w: a chunk goes beyond the end of %q", store.ErrDamaged, e.Path)
+				failed = fmt.Errorf("%w: a chunk goes beyond the end of %q", ErrContent, e.Path)
 			}
 		}
 		return c, failed
@@ -160,7 +161,7 @@ func verifyPackage(ctx context.Context, st *store.Store, p *manifest.Package, k 
 		list  []chunk.Entry
 	)
 	wrong := func(path string) error {
-		return fmt.Errorf("%w: file %q of package %s has another SHA-256 than the one signed", store.ErrDamaged, path, p.Name)
+		return fmt.Errorf("%w: file %q of package %s has another SHA-256 than the one signed", ErrContent, path, p.Name)
 	}
 	entries := func(yield func(chunk.Entry, error) bool) {
 		err := walkPackage(ctx, st, p, func(e manifest.TreeEntry, chunks iter.Seq2[chunk.Entry, error]) error {
@@ -236,5 +237,8 @@ func verifyPackage(ctx context.Context, st *store.Store, p *manifest.Package, k 
 	})
 }
 
+// ErrContent: what is there is not what was signed.
+var ErrContent = errors.New("it is not what was signed")
+
 // errStopped ends a walk whose consumer has had enough.
-var errStopped = fmt.Errorf("stopped")
+var errStopped = errors.New("stopped")

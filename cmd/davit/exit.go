@@ -120,7 +120,7 @@ func codeOf(err error) int {
 			return exitIncomplete
 		}
 		return exitRefused
-	case is[*transfer.ConflictError](err), is[*transfer.KeyChangeError](err), is[*bundle.ExistError](err), errors.Is(err, transfer.ErrAcknowledged):
+	case is[*transfer.ConflictError](err), is[*transfer.KeyChangeError](err), is[*transfer.AmbiguousError](err), is[*bundle.ExistError](err), errors.Is(err, transfer.ErrAcknowledged):
 		return exitConflict
 	case is[*transfer.GrantError](err), is[*transfer.OlderError](err), is[*transfer.SourceError](err), is[*transfer.ValueError](err):
 		return exitRefused
@@ -136,7 +136,7 @@ func codeOf(err error) int {
 		return exitRefused
 	case isAny(err, pack.ErrWrongKey, manifest.ErrSignature):
 		return exitRefused
-	case isAny(err, store.ErrDamaged, pack.ErrDamaged, bundle.ErrDamaged, index.ErrDamaged, manifest.ErrMalformed),
+	case isAny(err, store.ErrDamaged, store.ErrList, transfer.ErrContent, pack.ErrDamaged, bundle.ErrDamaged, index.ErrDamaged, manifest.ErrMalformed),
 		is[*index.ChainError](err):
 		return exitDamage
 	case errors.Is(err, bundle.ErrIncomplete):

@@ -196,6 +196,10 @@ func viewBundle(ctx context.Context, s *transfer.Site, b transfer.BundleOutcome)
 		v.Code = codeOf(&transfer.RefusedError{Cause: b.Cause})
 	case transfer.OutcomeDamaged:
 		v.Code = exitDamage
+	case transfer.OutcomeUnreadable:
+		v.Code = exitUnreachable
+	case transfer.OutcomeFailed:
+		v.Code = codeOf(b.Err)
 	}
 	codes := []int{v.Code}
 	for i, r := range b.Releases {
@@ -336,7 +340,9 @@ func (p *program) tellBundle(b bundleView, dryRun bool) {
 		p.warn("%s was refused: %s", head, printable(b.Reason))
 	case transfer.OutcomeDamaged:
 		p.warn("%s is damaged: %s", head, printable(b.Reason))
-	default:
+	default: // unreadable, failed, and whatever else is not success
+		p.warn("%s was not taken in: %s", head, printable(b.Reason))
+	case transfer.OutcomeTaken:
 		if dryRun {
 			p.say("%s: would be taken in.", head)
 		} else {

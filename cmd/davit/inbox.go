@@ -14,15 +14,16 @@ import (
 )
 
 func (p *program) inboxCommand() *cli.Command {
+	from := &cli.StringFlag{Name: "from", Usage: "the one that `PEER` sent, where several sent one of that name"}
 	return group("inbox", "the releases that came and wait for a decision",
 		&cli.Command{Name: "list", Usage: "list them", Flags: []cli.Flag{&cli.BoolFlag{Name: "all", Usage: "also those that were decided"}},
 			Action: p.withSite(p.listInbox)},
-		&cli.Command{Name: "show", Usage: "show what is in one", ArgsUsage: "PROJECT VERSION", Action: p.withSite(p.showInbox)},
+		&cli.Command{Name: "show", Usage: "show what is in one", ArgsUsage: "PROJECT VERSION", Flags: []cli.Flag{from}, Action: p.withSite(p.showInbox)},
 		&cli.Command{Name: "accept", Usage: "make one visible here", ArgsUsage: "PROJECT VERSION",
-			Flags:  []cli.Flag{&cli.BoolFlag{Name: "allow-rollback", Usage: "although it is older than one held"}},
+			Flags:  []cli.Flag{from, &cli.BoolFlag{Name: "allow-rollback", Usage: "although it is older than one held"}},
 			Action: p.withSite(p.acceptRelease)},
 		&cli.Command{Name: "reject", Usage: "turn one down; the reason goes back to the sender", ArgsUsage: "PROJECT VERSION",
-			Flags:  []cli.Flag{&cli.StringFlag{Name: "reason", Usage: "why, `TEXT` (required)"}},
+			Flags:  []cli.Flag{from, &cli.StringFlag{Name: "reason", Usage: "why, `TEXT` (required)"}},
 			Action: p.withSite(p.rejectRelease)})
 }
 
@@ -80,7 +81,7 @@ func (p *program) listInbox(ctx context.Context, c *cli.Context, s *transfer.Sit
 
 func (p *program) showInbox(ctx context.Context, c *cli.Context, s *transfer.Site, _ *home) error {
 	args := c.Args().Slice()
-	r, digest, err := s.InboxRelease(ctx, args[0], args[1])
+	r, digest, err := s.InboxRelease(ctx, args[0], args[1], c.String("from"))
 	if err != nil {
 		return err
 	}
@@ -93,7 +94,7 @@ func (p *program) showInbox(ctx context.Context, c *cli.Context, s *transfer.Sit
 
 func (p *program) acceptRelease(ctx context.Context, c *cli.Context, s *transfer.Site, _ *home) error {
 	args := c.Args().Slice()
-	d, err := s.Accept(ctx, args[0], args[1], c.Bool("allow-rollback"))
+	d, err := s.Accept(ctx, args[0], args[1], c.String("from"), c.Bool("allow-rollback"))
 	if err != nil {
 		return err
 	}
@@ -129,7 +130,7 @@ func (p *program) rejectRelease(ctx context.Context, c *cli.Context, s *transfer
 	if reason == "" {
 		return usagef("--reason TEXT is missing: the people who sent %s %s will read it", printable(args[0]), printable(args[1]))
 	}
-	d, err := s.Reject(ctx, args[0], args[1], reason)
+	d, err := s.Reject(ctx, args[0], args[1], c.String("from"), reason)
 	if err != nil {
 		return err
 	}

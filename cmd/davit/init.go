@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -183,10 +184,18 @@ func (p *program) makeKeys(dir string, protect bool) (*manifest.SiteKeys, error)
 		data []byte
 	}{{identityFile, keys.MarshalIdentity()}, {signingFile, keys.MarshalSigning()}} {
 		path := filepath.Join(dir, k.name)
-		if _, err := os.Lstat(path); err == nil {
-			continue
+		// Keys that a broken-off init left are kept, but not without the
+		// passphrase that is asked for now.
+		plain := k.data
+		if left, err := os.ReadFile(path); err == nil {
+			if !protect || bytes.HasPrefix(left, []byte("-----BEGIN AGE")) || bytes.HasPrefix(left, []byte("age-encryption.org/")) {
+				continue
+			}
+			plain = left
+		} else if !errors.Is(err, fs.ErrNotExist) {
+			return nil, fmt.Errorf("look for key: %w", err)
 		}
-		data, err := seal(k.data)
+		data, err := seal(plain)
 		if err == nil {
 			err = durable.WriteFile(path, data, 0o600)
 		}

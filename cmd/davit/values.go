@@ -315,7 +315,7 @@ func declaring(ctx context.Context, s *transfer.Site, project, version string) (
 	if newest == "" {
 		return nil, fmt.Errorf("there is no release %s here or in the inbox; see: davit release list: %w", strings.TrimSpace(project+" "+version), transfer.ErrNotFound)
 	}
-	r, _, err := s.InboxRelease(ctx, project, newest)
+	r, _, err := s.InboxRelease(ctx, project, newest, "")
 	return r, err
 }
 

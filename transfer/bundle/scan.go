@@ -123,7 +123,9 @@ func (f *Found) sort(groups map[common]*Set, headers map[string]Header) {
 	}
 	f.Sets = slices.DeleteFunc(f.Sets, func(s *Set) bool {
 		b := best[s.Bundle]
-		if s == b {
+		// Anybody can write a header. Where several sets are complete, the
+		// signatures in them decide.
+		if s == b || s.Complete() {
 			return false
 		}
 		for _, names := range s.Present {

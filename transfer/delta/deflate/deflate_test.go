@@ -112,6 +112,9 @@ func TestHint(t *testing.T) {
 	if s, err := prove("node20-level4", nil, deflate.Options{Encoders: []deflate.Encoder{deflate.Zlib, 999}}); !errors.Is(err, deflate.ErrUnproven) {
 		t.Errorf("forbidden encoder: %v, %v", s, err)
 	}
+	if s, err := prove("zlib-1.2.13-python-one-byte", nine, deflate.Options{Encoders: []deflate.Encoder{deflate.Go126}}); err == nil && s.Encoder == deflate.Zlib {
+		t.Errorf("forbidden hint was used: %v", s)
+	}
 	if s, err := prove("zlib-1.2.13-python-level9", nil, deflate.Options{Encoders: []deflate.Encoder{}}); !errors.Is(err, deflate.ErrUnproven) {
 		t.Errorf("no encoder: %v, %v", s, err)
 	}

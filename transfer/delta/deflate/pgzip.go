@@ -39,6 +39,7 @@ func rebuildBlockwise(ctx context.Context, s *Stream, p blockwise, plain io.Read
 		return damaged("%s takes no corrections", s.Encoder)
 	}
 	n := s.Plain/p.size + 1 // the last may be empty
+	workers = min(workers, mostWorkers)
 	encoders := make(chan *go127.Writer, max(workers, 1))
 	return inOrder(ctx, int(n), workers, func(ctx context.Context, i int) ([]byte, error) {
 		if err := ctx.Err(); err != nil {

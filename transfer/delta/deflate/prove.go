@@ -173,7 +173,7 @@ func (p *prover) trials(ctx context.Context, hint *Stream) ([]candidate, error) 
 			return nil, err
 		}
 	}
-	if hint != nil {
+	if hint != nil && slices.Contains(p.may, hint.Encoder) {
 		c := candidate{encoder: hint.Encoder, params: string(hint.Params)}
 		if p.trial(ctx, &c, begin, 0, limit) && c.cost == 0 {
 			return []candidate{c}, nil

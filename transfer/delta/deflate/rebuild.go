@@ -7,6 +7,10 @@ import (
 	"sync"
 )
 
+// mostWorkers bounds what a recipe that lies can make of memory: each worker has
+// a segment of the stream in it.
+const mostWorkers = 8
+
 // Rebuild writes to w the raw deflate stream that s is the recipe of. plain
 // holds the plain bytes, s.Plain of them from offset 0, and is read by several
 // goroutines if workers, how many may work at once, is more than one; 0 is one.
@@ -140,7 +144,7 @@ func rebuildParallel(ctx context.Context, s *Stream, f family, plain io.ReaderAt
 		at[i+1] = at[i] + s.segments[i].plain
 	}
 	last := len(at) - 1
-	return inOrder(ctx, len(at), workers, func(ctx context.Context, i int) (*walker, error) {
+	return inOrder(ctx, len(at), min(workers, mostWorkers), func(ctx context.Context, i int) (*walker, error) {
 		w := takeWalker(f)
 		w.begin(plain, s.Plain, at[i])
 		return w, w.rebuild(ctx, &s.segments[i], i == last, s.Compressed, nil)
