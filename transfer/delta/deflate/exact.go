@@ -17,50 +17,55 @@ type exact interface {
 	Reset(io.Writer)
 }
 
+// kept is an encoder in a pool, and where it writes for now.
+type kept struct {
+	exact
+	to io.Writer
+}
+
+func (k *kept) reset(to io.Writer) {
+	k.to = to
+	k.Reset(outlet{k})
+}
+
+// outlet is what the encoder of a kept writes to: it keeps the pool from keeping
+// what callers write to, without another reset, which has large tables to clear.
+type outlet struct{ k *kept }
+
+func (o outlet) Write(b []byte) (int, error) { return o.k.to.Write(b) }
+
 // pools keep encoders, whose tables are large beside most streams, by level.
 // An encoder that was reset writes what a new one does; a test holds it to that.
 var pools [3][10]sync.Pool
 
+// isExact reports whether e and params stand for such an encoder.
+func (e Encoder) isExact(params []byte) bool {
+	return len(params) == 1 && params[0] >= 1 && params[0] <= 9 &&
+		(e == Go126 || e == Klauspost || e == Klauspost116 && params[0] < 9)
+}
+
 // exact returns the encoder that e and params stand for, and what to do with it
 // afterwards.
-func (e Encoder) exact(params []byte) (enc exact, done func(), ok bool) {
-	if len(params) != 1 || params[0] < 1 || params[0] > 9 {
+func (e Encoder) exact(params []byte) (enc *kept, done func(), ok bool) {
+	if !e.isExact(params) {
 		return nil, nil, false
 	}
 	level := int(params[0])
-	var pool *sync.Pool
-	switch {
-	case e == Go126:
-		pool = &pools[0][level]
-	case e == Klauspost:
-		pool = &pools[1][level]
-	case e == Klauspost116 && level < 9:
-		pool = &pools[2][level]
-	default:
-		return nil, nil, false
-	}
-	enc, _ = pool.Get().(exact)
+	pool := &pools[map[Encoder]int{Go126: 0, Klauspost: 1, Klauspost116: 2}[e]][level]
+	enc, _ = pool.Get().(*kept)
 	switch {
 	case enc != nil:
 	case e == Go126:
-		enc, _ = go126.NewWriter(io.Discard, level) // fails for an impossible level only
+		w, _ := go126.NewWriter(io.Discard, level) // fails for an impossible level only
+		enc = &kept{exact: w}
 	default:
 		w, _ := go127.NewWriter(io.Discard, level)
 		if e == Klauspost116 {
 			w.Full()
 		}
-		enc = w
+		enc = &kept{exact: w}
 	}
-	return enc, func() { enc.Reset(io.Discard); pool.Put(enc) }, true
-}
-
-// isExact reports whether there is such an encoder.
-func (e Encoder) isExact(params []byte) bool {
-	_, done, ok := e.exact(params)
-	if ok {
-		done()
-	}
-	return ok
+	return enc, func() { enc.to = nil; pool.Put(enc) }, true
 }
 
 // exacts are the models of this kind, the likely ones first.
@@ -74,11 +79,11 @@ var exacts = func() (all []candidate) {
 }()
 
 // rebuildExact encodes plain once more.
-func rebuildExact(ctx context.Context, s *Stream, enc exact, plain io.ReaderAt, w io.Writer) error {
+func rebuildExact(ctx context.Context, s *Stream, enc *kept, plain io.ReaderAt, w io.Writer) error {
 	if len(s.segments) != 1 || s.Corrections() > 0 {
 		return damaged("%s takes no corrections", s.Encoder)
 	}
-	enc.Reset(w)
+	enc.reset(w)
 	r := io.NewSectionReader(plain, 0, s.Plain)
 	buf := make([]byte, 64<<10)
 	for left := s.Plain; left > 0; {

@@ -42,6 +42,11 @@ func TestReset(t *testing.T) {
 			used := fresh()
 			for round := range 2 {
 				for i, plain := range inputs {
+					used.Reset(&full{left: 100 * i}) // and given up in the middle
+					used.Write(inputs[(i+1)%len(inputs)])
+					if i%2 == 0 {
+						used.Close()
+					}
 					if !bytes.Equal(encode(used, plain), encode(fresh(), plain)) {
 						t.Errorf("%s at level %d, round %d, input %d: a used encoder writes something else", name, level, round, i)
 					}
@@ -49,6 +54,17 @@ func TestReset(t *testing.T) {
 			}
 		}
 	}
+}
+
+// full is a writer that soon takes no more.
+type full struct{ left int }
+
+func (f *full) Write(b []byte) (int, error) {
+	if len(b) > f.left {
+		return 0, io.ErrShortWrite
+	}
+	f.left -= len(b)
+	return len(b), nil
 }
 
 // TestTogether proves and rebuilds from several goroutines, which share pools.
