@@ -29,6 +29,8 @@ var order = []string{
 	"manifest",
 	"manifest/index",
 	"transfer/bundle",
+	"transfer/delta/deflate/go126",
+	"transfer/delta/deflate/go127",
 	"transfer/delta/deflate",
 	"transfer/delta",
 	"transfer",
@@ -72,7 +74,7 @@ var door = []string{"README.md", "ARCHITECTURE.md", "CHANGELOG.md", "LICENSE", "
 	"bin"} // bin is what make build writes; git ignores it
 
 // formats are the packages that write a format of their own.
-var formats = []string{"store", "store/chunk", "store/pack", "manifest", "manifest/index", "transfer", "transfer/bundle"}
+var formats = []string{"store", "store/chunk", "store/pack", "manifest", "manifest/index", "transfer", "transfer/bundle", "transfer/delta", "transfer/delta/deflate"}
 
 const (
 	mostLines    = 700

@@ -29,6 +29,7 @@ type CheckReport struct {
 	store.CheckReport
 	Releases int
 	Entries  int64
+	Aside    []string // packs that RepairPacks moved to damaged/
 }
 
 // Check looks whether everything the site relies on is there and sound: packs,
@@ -263,6 +264,39 @@ func (s *Site) live(ctx context.Context) (iter.Seq2[chunk.Entry, error], *kept, 
 		}
 	}
 	return s.chunksOf(ctx, refs), keep, nil
+}
+
+// RepairPacks sets damaged packs aside, so that what was in them can be stored
+// again, and reports what is missing until it is: the next bundle that carries
+// a release in full brings it back, or making the release again where it came
+// from.
+func (s *Site) RepairPacks(ctx context.Context, progress func(done, total int64)) (*CheckReport, error) {
+	aside, err := s.setAside(ctx, progress)
+	if err != nil {
+		return nil, fmt.Errorf("repair packs: %w", err)
+	}
+	report, err := s.Check(ctx, CheckRequest{})
+	if err != nil {
+		return nil, fmt.Errorf("repair packs: %w", err)
+	}
+	report.Aside = aside
+	return report, nil
+}
+
+func (s *Site) setAside(ctx context.Context, progress func(done, total int64)) (aside []string, err error) {
+	shared, err := s.alone(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, shared()) }()
+	names, err := s.Store.SetAside(ctx, progress)
+	for _, n := range names {
+		aside = append(aside, n.String())
+	}
+	if err != nil || len(aside) == 0 {
+		return aside, err
+	}
+	return aside, s.record(ctx, manifest.Fact{StoreChanged: &manifest.StoreChanged{Verb: manifest.StoreRepair, Packs: len(aside), Detail: "damaged packs set aside"}})
 }
 
 // RepairIndex makes the index anew from the bucket. The file may be damaged or

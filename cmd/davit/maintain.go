@@ -38,11 +38,12 @@ type checkView struct {
 	Releases int             `json:"releases"`
 	Entries  int64           `json:"entries"`
 	Adopted  []string        `json:"adopted"`
+	Aside    []string        `json:"aside"` // packs moved to damaged/
 	Problems []store.Problem `json:"problems"`
 }
 
 func (p *program) checked(r *transfer.CheckReport, repaired bool) error {
-	v := checkView{len(r.Problems) == 0, r.Packs, r.Chunks, r.Bytes, r.Releases, r.Entries, nonNil(r.Adopted), nonNil(r.Problems)}
+	v := checkView{len(r.Problems) == 0, r.Packs, r.Chunks, r.Bytes, r.Releases, r.Entries, nonNil(r.Adopted), nonNil(r.Aside), nonNil(r.Problems)}
 	err := p.result(v, func() {
 		packs := fmt.Sprintf("%s with %s in %s", count(r.Packs, "pack", "packs"), count(r.Chunks, "chunk", "chunks"), size(r.Bytes))
 		entries := count(r.Entries, "entry", "entries") + " of the audit log"
@@ -63,7 +64,7 @@ func (p *program) checked(r *transfer.CheckReport, repaired bool) error {
 			rows = append(rows, []string{x.Object, x.Reason})
 		}
 		p.table(rows)
-		p.warn("%s found. What is lost comes back when a peer or the maker sends it again with --full, or from a copy of the store", count(len(r.Problems), "problem was", "problems were"))
+		p.warn("%s found. davit repair packs sets damaged packs aside; what was in them comes back when a peer sends it again with --full, or from a copy of the store", count(len(r.Problems), "problem was", "problems were"))
 	})
 	if err == nil && !v.Sound {
 		return p.reported(failf(exitDamage, "damage"))
@@ -91,7 +92,22 @@ func (p *program) repairCommand() *cli.Command {
 				return err
 			}
 			return p.checked(r, true)
-		}})
+		}},
+		&cli.Command{Name: "packs", Usage: "set damaged packs aside, so that their content can come again",
+			Description: "Reads every byte. Damaged packs move to the folder damaged in the store. What is missing then is named;\n" +
+				"it comes back with a bundle made with --full, or by making the release again where it was made.",
+			Action: p.withSite(func(ctx context.Context, _ *cli.Context, s *transfer.Site, _ *home) error {
+				progress, done := p.progress("Reading packs")
+				r, err := s.RepairPacks(ctx, progress)
+				done()
+				if err != nil {
+					return err
+				}
+				if !p.json {
+					p.say("Set %s aside.", count(len(r.Aside), "damaged pack", "damaged packs"))
+				}
+				return p.checked(r, false)
+			})})
 }
 
 func (p *program) gcCommand() *cli.Command {
