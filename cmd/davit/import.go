@@ -340,14 +340,14 @@ func (p *program) tellBundle(b bundleView, dryRun bool) {
 		p.warn("%s was refused: %s", head, printable(b.Reason))
 	case transfer.OutcomeDamaged:
 		p.warn("%s is damaged: %s", head, printable(b.Reason))
-	default: // unreadable, failed, and whatever else is not success
-		p.warn("%s was not taken in: %s", head, printable(b.Reason))
 	case transfer.OutcomeTaken:
 		if dryRun {
 			p.say("%s: would be taken in.", head)
 		} else {
 			p.say("%s: verified and taken in.", head)
 		}
+	default: // unreadable, failed, and whatever else is not success
+		p.warn("%s was not taken in: %s", head, printable(b.Reason))
 	}
 	if len(b.Gap) > 0 {
 		p.say("  %s from %s %s not arrived. That stops nothing; if they do not come, ask %s for them.", serials(b.Gap), b.From,

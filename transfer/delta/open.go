@@ -89,7 +89,6 @@ type counts struct {
 	used                  map[deflate.Encoder]bool
 }
 
-var errUnproven = errors.New("unproven")
 
 // limit is how much opening a file of this size may take.
 func limit(size, option int64) int64 {
