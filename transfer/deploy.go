@@ -80,7 +80,7 @@ func (s *Site) Deploy(ctx context.Context, req DeployRequest) (*DeployReport, er
 		return nil, fmt.Errorf("deploy: %w", err)
 	}
 	if len(r.Process.Steps) == 0 {
-		return nil, fmt.Errorf("deploy: release %s %s has no process; davit materialize writes its files: %w", r.Project, r.Version, ErrNotFound)
+		return nil, fmt.Errorf("deploy: %w", notFound("release %s %s has no process; davit materialize writes its files", r.Project, r.Version))
 	}
 	values, err := s.resolve(ctx, r, req.Environment)
 	if err != nil {
@@ -485,7 +485,7 @@ func (s *Site) Log(ctx context.Context, id string) (io.ReadCloser, *manifest.Res
 	runs = slices.DeleteFunc(runs, func(d index.Deployment) bool { return !strings.HasPrefix(d.ID, id) })
 	switch {
 	case len(runs) == 0 || id == "":
-		return nil, nil, fmt.Errorf("deployment %q: %w; see: davit status", id, ErrNotFound)
+		return nil, nil, notFound("there is no deployment %q; see: davit status", id)
 	case len(runs) > 1:
 		return nil, nil, fmt.Errorf("%q fits %d deployments; give more of the id", id, len(runs))
 	}

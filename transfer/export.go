@@ -63,6 +63,22 @@ type ExportReport struct {
 	Lost         []int64 // serials of shipments that were broken off and are now presumed lost
 }
 
+// NotFoundError says what there is not, and where to look. It matches
+// ErrNotFound.
+type NotFoundError struct{ Message string }
+
+func (e *NotFoundError) Error() string { return e.Message }
+func (e *NotFoundError) Unwrap() error { return ErrNotFound }
+
+func notFound(format string, args ...any) error {
+	return &NotFoundError{fmt.Sprintf(format, args...)}
+}
+
+// RequestError says that what was asked for cannot be meant.
+type RequestError struct{ Message string }
+
+func (e *RequestError) Error() string { return e.Message }
+
 // GrantError: what is asked is not granted to, or by, the peer.
 type GrantError struct{ Peer, Grant, Direction string }
 
@@ -195,7 +211,7 @@ func (s *Site) prepareExport(ctx context.Context, req ExportRequest) (*export, e
 // peerError says what to do about a peer that is not known.
 func peerError(name string, err error) error {
 	if errors.Is(err, ErrNotFound) {
-		return fmt.Errorf("peer %q is not known here; introduce it with: davit peer add CARD: %w", name, err)
+		return notFound("peer %q is not known here; introduce it with: davit peer add CARD", name)
 	}
 	return err
 }
@@ -233,7 +249,10 @@ func (x *export) gatherReleases(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	for _, name := range x.req.Releases {
+	for i, name := range x.req.Releases {
+		if slices.Contains(x.req.Releases[:i], name) {
+			return &RequestError{fmt.Sprintf("release %s is named twice", name)}
+		}
 		rel, err := x.s.Index.Release(ctx, name.Project, name.Version)
 		if err != nil {
 			return releaseError(name, err)
@@ -263,7 +282,7 @@ func (x *export) gatherReleases(ctx context.Context) error {
 
 func releaseError(name ReleaseName, err error) error {
 	if errors.Is(err, ErrNotFound) {
-		return fmt.Errorf("there is no release %s here; see: davit release list: %w", name, err)
+		return notFound("there is no release %s here; see: davit release list, and davit inbox list for what waits", name)
 	}
 	return err
 }
@@ -509,7 +528,7 @@ func (x *export) plan(ctx context.Context) error {
 	x.payload += x.docSize
 	layout, err := bundle.Plan(x.payload, x.req.VolumeSize)
 	if err != nil {
-		return err
+		return &RequestError{err.Error()}
 	}
 	label := x.label()
 	for i := range layout.Volumes {

@@ -433,9 +433,9 @@ func (s *Site) inboxItem(ctx context.Context, project, version, from string) (in
 		return found[0], nil
 	}
 	if decided != "" {
-		return index.InboxItem{}, fmt.Errorf("release %s %s is %s already; there is nothing to decide: %w", project, version, decided, ErrNotFound)
+		return index.InboxItem{}, notFound("release %s %s is %s already; there is nothing to decide", project, version, decided)
 	}
-	return index.InboxItem{}, fmt.Errorf("there is no release %s %s in the inbox; see: davit inbox list: %w", project, version, ErrNotFound)
+	return index.InboxItem{}, notFound("there is no release %s %s in the inbox; see: davit inbox list", project, version)
 }
 
 // accept adopts the packs of a release's bundle and records the acceptance. A

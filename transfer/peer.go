@@ -41,7 +41,7 @@ func (s *Site) AddPeer(ctx context.Context, req PeerRequest) (*manifest.Card, er
 		}
 	}
 	if card.Name == s.Name() {
-		return nil, fmt.Errorf("add peer: the card is named %q like this site; two sites that exchange bundles need two names", card.Name)
+		return nil, &RequestError{fmt.Sprintf("the card is named %q like this site; two sites that exchange bundles need two names", card.Name)}
 	}
 	switch known, err := s.Index.Peer(ctx, card.Name); {
 	case err == nil && known.Card.KeyDigest() != card.KeyDigest() && !req.Replace:

@@ -75,5 +75,5 @@ func (s *Site) shipment(ctx context.Context, peer string, serial int64) (index.S
 			return sh, nil
 		}
 	}
-	return index.Shipment{}, fmt.Errorf("no bundle with serial %d was made for %s; see: davit shipment list: %w", serial, peer, ErrNotFound)
+	return index.Shipment{}, notFound("no bundle with serial %d was made for %s; see: davit shipment list", serial, peer)
 }

@@ -39,8 +39,9 @@ type Cell struct {
 
 // PeerState says how far a release has come on its way to a peer.
 type PeerState struct {
-	Peer, Version, State string
+	Peer, Version, State string // the shipment's state, and once it is acknowledged what the peer made of the release
 	Serial               int64
+	Reason               string // of a rejection
 }
 
 // Status collects the grid of projects and environments.
@@ -109,6 +110,11 @@ func (s *Site) Status(ctx context.Context) (*Status, error) {
 		for _, r := range sh.Releases {
 			p := row(r.Project)
 			state := PeerState{Peer: sh.Peer, Version: r.Version, State: sh.State, Serial: sh.Serial}
+			for _, a := range sh.Answers {
+				if a.Release == r.Release {
+					state.State, state.Reason = a.State, a.Reason
+				}
+			}
 			if i := slices.IndexFunc(p.Peers, func(o PeerState) bool { return o.Peer == sh.Peer }); i >= 0 {
 				p.Peers[i] = state
 			} else {

@@ -48,6 +48,9 @@ func arrange(app *cli.App, args []string) []string {
 			*to = append(*to, args[i])
 		}
 	}
+	if slices.Contains(own, "--help") || slices.Contains(own, "-h") {
+		rest = nil // urfave takes what follows for the name of a topic
+	}
 	out := append([]string{args[0]}, global...)
 	out = append(append(out, path...), own...)
 	if slices.ContainsFunc(rest, func(s string) bool { return strings.HasPrefix(s, "-") }) {

@@ -103,7 +103,7 @@ func codeOf(err error) int {
 		return exitOK
 	case errors.As(err, &own):
 		return own.code
-	case is[*usageError](err):
+	case is[*usageError](err), is[*transfer.RequestError](err):
 		return exitUsage
 	case errors.As(err, &deployment):
 		if deployment.Result.Status == manifest.StatusInterrupted {

@@ -335,7 +335,7 @@ func (p *program) tellBundle(b bundleView, dryRun bool) {
 	case transfer.OutcomeRepeat:
 		p.say("%s: you have it already, %s.", head, b.Reason)
 	case transfer.OutcomeIncomplete:
-		p.warn("%s is not complete: %s. Bring these too and run it again:\n  %s", head, b.Reason, strings.Join(b.Missing, "\n  "))
+		p.warn("%s is not complete: %s. Put these into the same folder and run it again:\n  %s", head, b.Reason, strings.Join(b.Missing, "\n  "))
 	case transfer.OutcomeRefused:
 		p.warn("%s was refused: %s", head, printable(b.Reason))
 	case transfer.OutcomeDamaged:

@@ -25,7 +25,7 @@ func (p *program) checkCommand() *cli.Command {
 			if err != nil {
 				return fmt.Errorf("check: %w", err)
 			}
-			return p.checked(r, false)
+			return p.checked(r, false, req.ReadData)
 		})}
 }
 
@@ -42,7 +42,7 @@ type checkView struct {
 	Problems []store.Problem `json:"problems"`
 }
 
-func (p *program) checked(r *transfer.CheckReport, repaired bool) error {
+func (p *program) checked(r *transfer.CheckReport, repaired, read bool) error {
 	v := checkView{len(r.Problems) == 0, r.Packs, r.Chunks, r.Bytes, r.Releases, r.Entries, nonNil(r.Adopted), nonNil(r.Aside), nonNil(r.Problems)}
 	err := p.result(v, func() {
 		packs := fmt.Sprintf("%s with %s in %s", count(r.Packs, "pack", "packs"), count(r.Chunks, "chunk", "chunks"), size(r.Bytes))
@@ -57,6 +57,9 @@ func (p *program) checked(r *transfer.CheckReport, repaired bool) error {
 		}
 		if v.Sound {
 			p.say("All is well.")
+			if !read && !repaired {
+				p.say("Names, sizes, tables and lists were checked, not every byte; davit check --read-data reads all.")
+			}
 			return
 		}
 		rows := [][]string{{"DAMAGED", "WHY"}}
@@ -91,7 +94,7 @@ func (p *program) repairCommand() *cli.Command {
 			if err != nil {
 				return err
 			}
-			return p.checked(r, true)
+			return p.checked(r, true, false)
 		}},
 		&cli.Command{Name: "packs", Usage: "set damaged packs aside, so that their content can come again",
 			Description: "Reads every byte. Damaged packs move to the folder damaged in the store. What is missing then is named;\n" +
@@ -106,7 +109,7 @@ func (p *program) repairCommand() *cli.Command {
 				if !p.json {
 					p.say("Set %s aside.", count(len(r.Aside), "damaged pack", "damaged packs"))
 				}
-				return p.checked(r, false)
+				return p.checked(r, false, true)
 			})})
 }
 

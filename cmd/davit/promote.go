@@ -311,6 +311,7 @@ type shipmentView struct {
 	Reason   string      `json:"reason,omitempty"`
 	Releases []namedView `json:"releases"`
 	Base     []namedView `json:"base"`
+	Rejected []string    `json:"rejected,omitempty"` // releases, with the reason
 	Bytes    int64       `json:"bytes"`
 	Volumes  int         `json:"volumes"`
 	Medium   string      `json:"medium,omitempty"`
@@ -320,7 +321,13 @@ type shipmentView struct {
 }
 
 func viewShipment(v index.Shipment) shipmentView {
-	return shipmentView{v.Peer, v.Serial, v.Bundle.String(), v.Kind, v.State, v.Receipt, v.Reason, viewRefs(v.Releases), viewBases(v.Base),
+	var rejected []string
+	for _, a := range v.Answers {
+		if a.State == manifest.StateRejected {
+			rejected = append(rejected, fmt.Sprintf("%s %s: %s", a.Project, a.Version, a.Reason))
+		}
+	}
+	return shipmentView{v.Peer, v.Serial, v.Bundle.String(), v.Kind, v.State, v.Receipt, v.Reason, viewRefs(v.Releases), viewBases(v.Base), rejected,
 		v.Bytes, v.Volumes, v.Medium, stamp(v.Sealed), stamp(v.Exported), stamp(v.Settled)}
 }
 
@@ -332,6 +339,11 @@ func shipmentState(v index.Shipment) string {
 	}
 	if v.Receipt != "" && v.Receipt != manifest.ReceiptWhole {
 		state += ", " + v.Receipt
+	}
+	for _, a := range v.Answers {
+		if a.State == manifest.StateRejected {
+			state += fmt.Sprintf("; rejected %s %s (%s)", a.Project, a.Version, printable(a.Reason))
+		}
 	}
 	return state
 }

@@ -304,23 +304,25 @@ func (p *program) printParameters(r *manifest.Release) {
 	p.table(rows)
 }
 
+// printSteps shows every command whole: who accepts a release trusts them.
 func (p *program) printSteps(r *manifest.Release) {
-	if len(r.Process.Steps) == 0 {
-		return
-	}
-	rows := [][]string{{"STEP", "TIMEOUT", "RUNS"}}
-	for _, v := range r.Process.Steps {
+	for i, v := range r.Process.Steps {
+		if i == 0 {
+			p.put("")
+		}
+		where := ""
+		if v.Directory != "" {
+			where = ", in " + v.Directory
+		}
+		p.put("STEP %d: %s (at most %s%s)", i+1, v.Name, duration(v.Timeout), where)
 		run := strings.Join(v.Run, " ")
 		if len(v.Run) == 3 && v.Run[0] == "/bin/sh" && v.Run[1] == "-c" {
-			run = strings.ReplaceAll(strings.TrimSpace(v.Run[2]), "\n", "; ")
+			run = v.Run[2]
 		}
-		if text := []rune(run); len(text) > 80 {
-			run = string(text[:79]) + "…"
+		for line := range strings.Lines(strings.TrimSpace(run)) {
+			p.put("    %s", printableText(strings.TrimRight(line, "\n")))
 		}
-		rows = append(rows, []string{v.Name, duration(v.Timeout), run})
 	}
-	p.put("")
-	p.table(rows)
 }
 
 // duration writes seconds as people do: 90s, 15m, 1h30m.

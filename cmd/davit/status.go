@@ -49,6 +49,7 @@ type peerStateView struct {
 	Version string `json:"version"`
 	State   string `json:"state"`
 	Serial  int64  `json:"serial"`
+	Reason  string `json:"reason,omitempty"` // of a rejection
 }
 
 func (p *program) status(ctx context.Context, c *cli.Context, s *transfer.Site, _ *home) error {
@@ -182,6 +183,9 @@ func grid(st *transfer.Status) [][]string {
 			for _, s := range v.Peers {
 				if s.Peer == name {
 					text = s.Version + " " + s.State
+					if s.State == manifest.StateRejected {
+						text = s.Version + " REJECTED"
+					}
 				}
 			}
 			row = append(row, text)

@@ -39,6 +39,7 @@ func (p *program) set(ctx context.Context, c *cli.Context, s *transfer.Site, _ *
 	}
 	names := make([]string, 0, len(args)-1)
 	values := map[string]string{}
+	unknown := false
 	for _, arg := range args[1:] {
 		name, value, inline := strings.Cut(arg, "=")
 		// The value never stands in a message: it may be a secret.
@@ -50,6 +51,14 @@ func (p *program) set(ctx context.Context, c *cli.Context, s *transfer.Site, _ *
 			return err
 		}
 		sensitive := declared != nil && declared.Sensitive
+		// What no release declares yet may be a secret: what was not typed on
+		// the command line is kept as one.
+		if declared == nil && !inline {
+			unknown = true
+		}
+		if declared == nil {
+			p.warn("No release of %s declares %s, here or in the inbox", printable(project), name)
+		}
 		switch {
 		case inline && (c.Bool("stdin") || c.IsSet("value-file")):
 			return usagef("%s has its value twice; write the name alone with --stdin or --value-file", name)
@@ -75,7 +84,7 @@ func (p *program) set(ctx context.Context, c *cli.Context, s *transfer.Site, _ *
 		values[name] = value
 	}
 	for _, name := range names {
-		if err := s.SetValue(ctx, project, env, name, values[name], c.Bool("sensitive")); err != nil {
+		if err := s.SetValue(ctx, project, env, name, values[name], c.Bool("sensitive") || unknown); err != nil {
 			return fmt.Errorf("%s was not set: %w", name, err)
 		}
 	}

@@ -31,6 +31,7 @@ type Shipment struct {
 	Exported     time.Time
 	Settled      time.Time // when its newest receipt was taken in
 	Releases     []manifest.ReleaseRef
+	Answers      []manifest.ReceiptRelease // what its newest receipt says of each release
 	Base         []manifest.BundleBase
 	Documents    []manifest.BundleDocument
 	Bytes        int64
@@ -92,6 +93,11 @@ func shipments(ctx context.Context, q querier, where string, args ...any) ([]Shi
 		if s.Releases, err = collect(ctx, q, func(r *sql.Rows, v *manifest.ReleaseRef) error {
 			return r.Scan(text{&v.Release}, &v.Project, &v.Version)
 		}, "SELECT release, project, version FROM shipment_releases WHERE shipment = ? ORDER BY position", row.n); err != nil {
+			return nil, err
+		}
+		if s.Answers, err = collect(ctx, q, func(r *sql.Rows, v *manifest.ReceiptRelease) error {
+			return r.Scan(text{&v.Release}, &v.Project, &v.Version, &v.State, &v.Reason)
+		}, "SELECT release, project, version, state, reason FROM receipt_releases WHERE peer = ? AND bundle = ? ORDER BY project, version", s.Peer, s.Bundle.String()); err != nil {
 			return nil, err
 		}
 		if s.Documents, err = collect(ctx, q, scanDocument,

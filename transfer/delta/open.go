@@ -89,7 +89,6 @@ type counts struct {
 	used                  map[deflate.Encoder]bool
 }
 
-
 // limit is how much opening a file of this size may take.
 func limit(size, option int64) int64 {
 	most := int64(maxTotal)
