@@ -57,6 +57,16 @@ func (p *place) open(b bucket.Bucket) error {
 	return err
 }
 
+// failures adds what went wrong with single bundles to an import's error.
+func failures(r *transfer.ImportReport, err error) error {
+	if err == nil {
+		for _, b := range r.Bundles {
+			err = errors.Join(err, b.Err)
+		}
+	}
+	return err
+}
+
 // small is a release that makes few writes, so that a walk is quick.
 var small = map[string]string{"a.txt": "alpha\n", "b/c.txt": "gamma\n"}
 
@@ -72,8 +82,7 @@ type verb struct {
 // story lists the verbs of the whole way of a release in order.
 func story(source string) []verb {
 	accept := func(w *world) error {
-		_, err := w.prod.Import(ctx(), transfer.ImportRequest{Medium: w.stick, MediumName: "the stick", Accept: true})
-		return err
+		return failures(w.prod.Import(ctx(), transfer.ImportRequest{Medium: w.stick, MediumName: "the stick", Accept: true}))
 	}
 	settled := func(t *testing.T, w *world) {
 		runs, err := w.dev.Status(ctx())
@@ -148,8 +157,7 @@ func story(source string) []verb {
 			settled(t, w)
 		}},
 		{"settle", func(w *world) *place { return w.dev }, false, func(w *world) error {
-			_, err := w.dev.Settle(ctx(), transfer.ImportRequest{Medium: w.stick, MediumName: "the stick"})
-			return err
+			return failures(w.dev.Settle(ctx(), transfer.ImportRequest{Medium: w.stick, MediumName: "the stick"}))
 		}, settled},
 		{"collect", func(w *world) *place {
 			// Two packs that nothing refers to, in a base that has none.
@@ -304,8 +312,7 @@ func TestEveryStepOfADelta(t *testing.T) {
 	}
 	base.dev.Close()
 	walk(t, base, verb{"import", func(w *world) *place { return w.prod }, false, func(w *world) error {
-		_, err := w.prod.Import(ctx(), transfer.ImportRequest{Medium: w.stick, MediumName: "the stick", Accept: true})
-		return err
+		return failures(w.prod.Import(ctx(), transfer.ImportRequest{Medium: w.stick, MediumName: "the stick", Accept: true}))
 	}, want})
 }
 

@@ -44,8 +44,7 @@ func TestFullDisk(t *testing.T) {
 			return err
 		}},
 		{"import", func(w *world) *place { return w.prod }, func(w *world) error {
-			_, err := w.prod.Import(ctx(), transfer.ImportRequest{Medium: w.stick, MediumName: "the stick", Accept: true})
-			return err
+			return failures(w.prod.Import(ctx(), transfer.ImportRequest{Medium: w.stick, MediumName: "the stick", Accept: true}))
 		}},
 		{"deploy", func(w *world) *place { return w.prod }, func(w *world) error {
 			_, err := w.prod.Deploy(ctx(), transfer.DeployRequest{Project: "shop", Version: "1.0", Environment: "production"})
