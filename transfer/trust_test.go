@@ -48,6 +48,26 @@ func TestQuarantineIsNotShared(t *testing.T) {
 	}
 }
 
+// Receipts need no grant, so packs must not come along with them.
+func TestPacksNeedAGrant(t *testing.T) {
+	w := newWorld(t)
+	w.create(w.dev, "shop", "1.0", small)
+	w.promote(w.dev, "prod", "shop", "1.0")
+	label, doc, _, packs := w.letter()
+	receipt, err := manifest.Sign(w.dev.keys.Signing, &manifest.Receipt{Version: 1, Site: "dev", Peer: "prod", Bundle: manifest.NewBundleID(),
+		Serial: 1, Digest: manifest.DigestOf([]byte("x")), Revision: 1, Created: manifest.NewTime(w.now), State: manifest.ReceiptWhole})
+	if err != nil {
+		t.Fatal(err)
+	}
+	doc.Kind, label.Kind = manifest.KindResults, manifest.KindResults
+	doc.Documents = []manifest.BundleDocument{{Kind: manifest.DocumentReceipt, Digest: receipt.Digest()}}
+	w.forge(label, doc, []*manifest.Envelope{receipt}, packs)
+	w.refused(w.prod, manifest.CauseContent)
+	for info := range w.prod.bucket.List(ctx(), "quarantine/") {
+		t.Fatalf("in quarantine: %s", info.Name)
+	}
+}
+
 // Two peers send a release of one name: whose is meant must be said.
 func TestAcceptWhose(t *testing.T) {
 	w := newWorld(t)
