@@ -60,6 +60,7 @@ type ExportReport struct {
 	Releases     []manifest.ReleaseRef
 	Receipts     int
 	Results      int
+	OnTheWay     []int64 // serials of bundles that carry one of the releases too and are not acknowledged
 	Lost         []int64 // serials of shipments that were broken off and are now presumed lost
 }
 
@@ -268,6 +269,13 @@ func (x *export) gatherReleases(ctx context.Context) error {
 		r, err := x.s.release(ctx, rel.Digest)
 		if err != nil {
 			return err
+		}
+		under, err := x.s.Index.Shipments(ctx, index.ShipmentFilter{Peer: x.req.Peer, Project: name.Project, Version: name.Version, State: index.ShipmentExported})
+		if err != nil {
+			return err
+		}
+		for _, sh := range under {
+			x.report.OnTheWay = append(x.report.OnTheWay, sh.Serial)
 		}
 		x.add(manifest.DocumentRelease, envelope)
 		x.report.Releases = append(x.report.Releases, manifest.ReleaseRef{Release: rel.Digest, Project: rel.Project, Version: rel.Version})

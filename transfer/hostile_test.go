@@ -603,6 +603,24 @@ func TestVolumes(t *testing.T) {
 	if b := r.Bundles[0]; b.State != transfer.OutcomeIncomplete || len(b.Missing) != 1 || b.Missing[0] != sent.Files[1] {
 		t.Fatalf("%+v", b)
 	}
+	// What else is wrong is said at once, so that one courier brings it all.
+	fourth := filepath.Join(dir, sent.Files[3])
+	last, err := os.ReadFile(fourth)
+	if err != nil {
+		t.Fatal(err)
+	}
+	spoilt := bytes.Clone(last)
+	spoilt[5000] ^= 1
+	if err := os.WriteFile(fourth, spoilt, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	r = w.take(w.prod)
+	if b := r.Bundles[0]; b.State != transfer.OutcomeIncomplete || len(b.Missing) != 2 || b.Missing[1] != sent.Files[3] {
+		t.Fatalf("%+v", b)
+	}
+	if err := os.WriteFile(fourth, last, 0o644); err != nil {
+		t.Fatal(err)
+	}
 	data, err := os.ReadFile(hide)
 	if err != nil {
 		t.Fatal(err)

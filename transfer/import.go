@@ -167,6 +167,11 @@ func (s *Site) importSet(ctx context.Context, set *bundle.Set, req ImportRequest
 			out.Missing = append(out.Missing, set.Name(v, set.Volumes))
 		}
 		out.Reason = fmt.Sprintf("%d of %d volumes are not here", len(out.Missing), set.Volumes)
+		// What is damaged too must be brought with the same courier.
+		for _, d := range damages(set.Verify(ctx, nil)) {
+			out.Missing = append(out.Missing, d.File)
+			out.Reason += ", and " + d.Error()
+		}
 		return out
 	}
 	first := out
@@ -179,6 +184,22 @@ func (s *Site) importSet(ctx context.Context, set *bundle.Set, req ImportRequest
 		out.Err = in.run(ctx)
 	}
 	return out
+}
+
+// damages lists the damage that a Verify found.
+func damages(err error) []*bundle.DamageError {
+	var d *bundle.DamageError
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
+		var all []*bundle.DamageError
+		for _, e := range joined.Unwrap() {
+			all = append(all, damages(e)...)
+		}
+		return all
+	}
+	if errors.As(err, &d) {
+		return []*bundle.DamageError{d}
+	}
+	return nil
 }
 
 func repeats(r index.Received) string {

@@ -87,6 +87,7 @@ type exportView struct {
 	Releases     []namedView `json:"releases"`
 	Receipts     int         `json:"receipts"`
 	Results      int         `json:"results"`
+	OnTheWay     []int64     `json:"onTheWay"` // serials of unacknowledged bundles that carry a release too
 	Lost         []int64     `json:"lost"`
 }
 
@@ -194,7 +195,7 @@ func (p *program) export(ctx context.Context, c *cli.Context, s *transfer.Site, 
 	if err != nil {
 		return err
 	}
-	v := exportView{DryRun: r.DryRun, Nothing: r.Nothing, To: req.Peer, Files: nonNil(r.Files), Lost: nonNil(r.Lost),
+	v := exportView{DryRun: r.DryRun, Nothing: r.Nothing, To: req.Peer, Files: nonNil(r.Files), Lost: nonNil(r.Lost), OnTheWay: nonNil(r.OnTheWay),
 		Base: viewBases(r.Base), Releases: viewRefs(r.Releases), Packages: []deltaView{}}
 	for _, d := range r.Packages {
 		v.Packages = append(v.Packages, deltaView(d))
@@ -217,6 +218,10 @@ func (p *program) tellExport(v exportView) {
 	if v.Nothing != "" {
 		p.say("Nothing was written: %s.", v.Nothing)
 		return
+	}
+	if len(v.OnTheWay) > 0 {
+		p.say("%s for %s %s it too and %s not acknowledged yet. If the receipt came back, take it in first: davit settle FOLDER", serials(v.OnTheWay), v.To,
+			map[bool]string{true: "carries", false: "carry"}[len(v.OnTheWay) == 1], map[bool]string{true: "is", false: "are"}[len(v.OnTheWay) == 1])
 	}
 	does := "Wrote"
 	if v.DryRun {
