@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"sync"
 	"testing"
 	"time"
 
@@ -22,6 +23,7 @@ type world struct {
 	dev, prod *place
 	stick     *bucket.Dir
 	over      bucket.Bucket // stands before the stick, if set
+	clock     sync.Mutex // guards now while goroutines act
 	now       time.Time
 }
 
@@ -55,7 +57,12 @@ func (w *world) folder() *bucket.Dir {
 }
 
 // tick moves the clock, so that no two moments are equal.
-func (w *world) tick() time.Time { w.now = w.now.Add(time.Second); return w.now }
+func (w *world) tick() time.Time {
+	w.clock.Lock()
+	defer w.clock.Unlock()
+	w.now = w.now.Add(time.Second)
+	return w.now
+}
 
 func (w *world) place(name string) *place {
 	w.t.Helper()
