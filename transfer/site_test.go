@@ -23,7 +23,7 @@ type world struct {
 	dev, prod *place
 	stick     *bucket.Dir
 	over      bucket.Bucket // stands before the stick, if set
-	clock     sync.Mutex // guards now while goroutines act
+	clock     sync.Mutex    // guards now while goroutines act
 	now       time.Time
 }
 
