@@ -38,7 +38,7 @@ const keepMade = 32 << 20
 // Select gathers the chunks of entries that skip does not refuse, each once.
 func (s *Store) Select(ctx context.Context, entries iter.Seq2[chunk.Entry, error], skip func(chunk.Name) bool) (*Selection, error) {
 	sel := &Selection{s: s, wanted: map[frameKey]*wantedFrame{}, made: map[int]pack.Frame{}}
-	err := s.planRuns(ctx, wantedOnly(entries, skip), func(r *run) error {
+	err := s.planRuns(ctx, Without(entries, skip), func(r *run) error {
 		w := sel.wanted[r.frame]
 		p, err := s.packs.acquire(ctx, r.frame.pack)
 		if err != nil {
@@ -47,8 +47,9 @@ func (s *Store) Select(ctx context.Context, entries iter.Seq2[chunk.Entry, error
 		defer s.packs.release(p)
 		table := p.v.reader.Table()
 		if w == nil {
-			first, count := frameChunks(table, int(r.frame.frame))
-			w = &wantedFrame{first: first, count: count, want: make([]bool, count)}
+			i := int(r.frame.frame)
+			count := len(table.FrameChunks(i))
+			w = &wantedFrame{first: int(table.Frames[i].First), count: count, want: make([]bool, count)}
 			sel.wanted[r.frame] = w
 			sel.order = append(sel.order, r.frame)
 		}
@@ -74,16 +75,8 @@ func (s *Store) Select(ctx context.Context, entries iter.Seq2[chunk.Entry, error
 	return sel, nil
 }
 
-// frameChunks returns where a frame's chunks stand in the table.
-func frameChunks(t *pack.Table, i int) (first, count int) {
-	first, end := int(t.Frames[i].First), len(t.Chunks)
-	if i+1 < len(t.Frames) {
-		end = int(t.Frames[i+1].First)
-	}
-	return first, end - first
-}
-
-func wantedOnly(entries iter.Seq2[chunk.Entry, error], skip func(chunk.Name) bool) iter.Seq2[chunk.Entry, error] {
+// Without leaves out the chunks that skip names; a nil skip names none.
+func Without(entries iter.Seq2[chunk.Entry, error], skip func(chunk.Name) bool) iter.Seq2[chunk.Entry, error] {
 	return func(yield func(chunk.Entry, error) bool) {
 		for e, err := range entries {
 			if err == nil && skip != nil && skip(e.Name) {

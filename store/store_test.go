@@ -193,7 +193,6 @@ func TestWriteFails(t *testing.T) {
 		s := newStore(t, store.Options{PackSize: 1 << 20})
 		_, err := s.Write(t.Context(), func(w *store.Writer) error {
 			st := w.NewStream()
-			defer st.Drop()
 			if err := st.Add(io.MultiReader(bytes.NewReader(random(1, 3<<20)), &failing{broken}), nil); err != nil {
 				return err
 			}
@@ -208,7 +207,6 @@ func TestWriteFails(t *testing.T) {
 		s := newStore(t, store.Options{})
 		_, err := s.Write(t.Context(), func(w *store.Writer) error {
 			st := w.NewStream()
-			defer st.Drop()
 			for range 10000 {
 				if err := st.Add(bytes.NewReader([]byte("x")), func(store.FileSum) error { return broken }); err != nil {
 					return err
@@ -227,7 +225,6 @@ func TestWriteFails(t *testing.T) {
 		_, err := s.Write(ctx, func(w *store.Writer) error {
 			cancel()
 			st := w.NewStream()
-			defer st.Drop()
 			if err := st.Add(bytes.NewReader(random(1, 50<<20)), nil); err != nil {
 				return err
 			}
@@ -263,7 +260,6 @@ func TestEveryStepFails(t *testing.T) {
 			}
 			_, err = s.Write(t.Context(), func(w *store.Writer) error {
 				st := w.NewStream()
-				defer st.Drop()
 				if err := st.Add(bytes.NewReader(content), nil); err != nil {
 					return err
 				}

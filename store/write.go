@@ -505,7 +505,8 @@ type Stream struct {
 	size    int64
 }
 
-// NewStream starts a stream.
+// NewStream starts a stream. One that is not closed, since something went
+// wrong, goes when its Write has failed.
 func (w *Writer) NewStream() *Stream {
 	st := &Stream{w: w, list: NewSpool(w.s.temp)}
 	w.lists = append(w.lists, st.list)
@@ -587,9 +588,16 @@ func (st *Stream) wait() error {
 	return await(st.w.ctx, reached)
 }
 
-// Drop gives a stream up; its Write must fail, and then frees it: the pipeline
-// may be adding to its list until then.
-func (st *Stream) Drop() {}
+// AddFile takes r in as a stream of its own.
+func (w *Writer) AddFile(r io.Reader) (chunk.Ref, FileSum, error) {
+	var sum FileSum
+	st := w.NewStream()
+	if err := st.Add(r, func(s FileSum) error { sum = s; return nil }); err != nil {
+		return chunk.Ref{}, FileSum{}, err
+	}
+	ref, err := st.Close()
+	return ref, sum, err
+}
 
 // Close ends the stream, stores the list of its chunks and returns how to get
 // the stream back.

@@ -43,7 +43,7 @@ func (x *export) held(ctx context.Context) (*holding, error) {
 		refs = append(refs, manifest.ReleaseRef{Release: v.Release, Project: v.Project, Version: v.Version})
 	}
 	if x.req.AssumeDelivered {
-		shipments, err := x.s.Index.Shipments(ctx, index.ShipmentFilter{Peer: x.req.Peer, State: "exported"})
+		shipments, err := x.s.Index.Shipments(ctx, index.ShipmentFilter{Peer: x.req.Peer, State: index.ShipmentExported})
 		if err != nil {
 			return nil, err
 		}

@@ -16,7 +16,6 @@ import (
 	"davit/internal/durable"
 	"davit/manifest"
 	"davit/manifest/index"
-	"davit/store"
 )
 
 // DeployRequest says what to deploy where.
@@ -245,24 +244,11 @@ func (o *onlooker) Write(p []byte) (int, error) {
 // conclude stores the log and the signed result.
 func (d *deployment) conclude(ctx context.Context, result *manifest.Result, logFile *os.File) (*DeployReport, error) {
 	s := d.s
-	if _, err := logFile.Seek(0, io.SeekStart); err != nil {
+	ref, sum, err := s.storeFile(ctx, logFile)
+	if err != nil {
 		return nil, err
 	}
-	if _, err := s.Store.Write(ctx, func(w *store.Writer) error {
-		st := w.NewStream()
-		if err := st.Add(logFile, func(sum store.FileSum) error {
-			result.Log.Size, result.Log.SHA256 = sum.Size, sum.SHA256
-			return nil
-		}); err != nil {
-			st.Drop()
-			return err
-		}
-		ref, err := st.Close()
-		result.Log.Content = ref
-		return err
-	}); err != nil {
-		return nil, err
-	}
+	result.Log = manifest.ResultLog{Size: sum.Size, SHA256: sum.SHA256, Content: ref}
 	_, digest, err := s.sign(ctx, resultsDir, result)
 	if err != nil {
 		return nil, err
@@ -414,7 +400,7 @@ func (s *Site) endInterrupted(ctx context.Context, project, environment string) 
 		return err
 	}
 	for _, run := range runs {
-		if run.Status != "deploying" {
+		if run.Status != index.StatusDeploying {
 			continue
 		}
 		r, err := s.release(ctx, run.Release)
@@ -456,7 +442,7 @@ func (s *Site) EndInterrupted(ctx context.Context) error {
 		return err
 	}
 	for _, run := range runs {
-		if run.Status != "deploying" {
+		if run.Status != index.StatusDeploying {
 			continue
 		}
 		lock, ok, err := durable.TryLockExclusive(s.deployLock(run.Project, run.Environment))

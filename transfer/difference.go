@@ -9,7 +9,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"iter"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -156,7 +155,7 @@ func (x *export) plainCost(ctx context.Context, ref chunk.Ref, held *holding) (i
 		cost += int64(len(out))
 		frame = frame[:0]
 	}
-	wanted := wantedOnly(x.s.Store.Entries(ctx, ref), func(n chunk.Name) bool {
+	wanted := store.Without(x.s.Store.Entries(ctx, ref), func(n chunk.Name) bool {
 		_, has := held.chunks[n]
 		again := seen[n]
 		seen[n] = true
@@ -212,20 +211,6 @@ func encodersOf(c *manifest.Card) []deflate.Encoder {
 		all = append(all, deflate.Encoder(e))
 	}
 	return all
-}
-
-// wantedOnly leaves out the chunks that skip names.
-func wantedOnly(entries iter.Seq2[chunk.Entry, error], skip func(chunk.Name) bool) iter.Seq2[chunk.Entry, error] {
-	return func(yield func(chunk.Entry, error) bool) {
-		for e, err := range entries {
-			if err == nil && skip(e.Name) {
-				continue
-			}
-			if !yield(e, err) || err != nil {
-				return
-			}
-		}
-	}
 }
 
 // keptDelta is what stands before a delta that is kept.
@@ -511,23 +496,8 @@ func (s *Site) applyDelta(ctx context.Context, bundle manifest.Digest, d *manife
 		}
 		return deltaError(p, noSpace(s.work, err))
 	}
-	if _, err := out.Seek(0, io.SeekStart); err != nil {
-		return err
-	}
-	var (
-		sum store.FileSum
-		ref chunk.Ref
-	)
-	if _, err := s.Store.Write(ctx, func(w *store.Writer) error {
-		st := w.NewStream()
-		if err := st.Add(out, func(f store.FileSum) error { sum = f; return nil }); err != nil {
-			st.Drop()
-			return err
-		}
-		var err error
-		ref, err = st.Close()
-		return err
-	}); err != nil {
+	ref, sum, err := s.storeFile(ctx, out)
+	if err != nil {
 		return err
 	}
 	if manifest.Digest(sum.SHA256) != p.SHA256 || ref != p.Content {

@@ -221,7 +221,7 @@ func peerError(name string, err error) error {
 // publication. Nobody can tell what of them is on a medium, so they are
 // presumed lost; should one arrive all the same, its receipt says so.
 func (x *export) breakOff(ctx context.Context) error {
-	sealed, err := x.s.Index.Shipments(ctx, index.ShipmentFilter{Peer: x.req.Peer, State: "sealed"})
+	sealed, err := x.s.Index.Shipments(ctx, index.ShipmentFilter{Peer: x.req.Peer, State: index.ShipmentSealed})
 	if err != nil {
 		return err
 	}
@@ -266,9 +266,9 @@ func (x *export) gatherReleases(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		r, err := x.s.release(ctx, rel.Digest)
+		r, err := manifest.Peek[manifest.Release](envelope)
 		if err != nil {
-			return err
+			return fmt.Errorf("read release %s: %w", name, err)
 		}
 		under, err := x.s.Index.Shipments(ctx, index.ShipmentFilter{Peer: x.req.Peer, Project: name.Project, Version: name.Version, State: index.ShipmentExported})
 		if err != nil {

@@ -347,7 +347,6 @@ func (in *ingest) file(w *store.Writer, name string) (chunk.Ref, manifest.Digest
 	var sum store.FileSum
 	st := w.NewStream()
 	if err := in.add(st, f, before, name, func(s store.FileSum) error { sum = s; return nil }); err != nil {
-		st.Drop()
 		return chunk.Ref{}, manifest.Digest{}, err
 	}
 	ref, err := st.Close()
@@ -385,7 +384,6 @@ func (in *ingest) tree(ctx context.Context, w *store.Writer, temp, source string
 	defer spool.Close()
 	t := &treeIngest{ingest: in, ctx: ctx, stream: w.NewStream(), listing: manifest.NewTreeWriter(spool), source: source, pkg: p}
 	if err := t.folder(root, ""); err != nil {
-		t.stream.Drop()
 		return err
 	}
 	if p.Content, err = t.stream.Close(); err != nil {
@@ -407,7 +405,6 @@ func (in *ingest) tree(ctx context.Context, w *store.Writer, temp, source string
 	}
 	st := w.NewStream()
 	if err := st.Add(listing, func(sum store.FileSum) error { p.SHA256 = sum.SHA256; return nil }); err != nil {
-		st.Drop()
 		return err
 	}
 	ref, err := st.Close()
@@ -520,4 +517,16 @@ func (t *treeIngest) list(e manifest.TreeEntry) error {
 		return &SourceError{t.full(e.Path), err.Error()}
 	}
 	return nil
+}
+
+// storeFile takes a file that davit wrote itself in, from its beginning.
+func (s *Site) storeFile(ctx context.Context, f *os.File) (ref chunk.Ref, sum store.FileSum, err error) {
+	if _, err := f.Seek(0, io.SeekStart); err != nil {
+		return ref, sum, err
+	}
+	_, err = s.Store.Write(ctx, func(w *store.Writer) (err error) {
+		ref, sum, err = w.AddFile(f)
+		return err
+	})
+	return ref, sum, err
 }
