@@ -2,6 +2,7 @@ package manifest
 
 import (
 	"errors"
+	"math"
 
 	"davit/store/pack"
 )
@@ -55,6 +56,7 @@ type BundleBase struct {
 	Project string `json:"project"`
 	Version string `json:"version"`
 	Release Digest `json:"release"`
+	Serial  int64  `json:"serial,omitempty"` // of the sender's bundle that brought it last; 0 when none did
 }
 
 // BundlePack names a pack in the payload; packs lie there in this order.
@@ -63,21 +65,29 @@ type BundlePack struct {
 	Size int64     `json:"size"`
 }
 
-// BundleDelta is a file that travels as what sets it apart from one that the
-// receiver holds. It exists in transit only: the receiver stores the file.
-// Deltas lie in the payload after the packs, in this order, each an age file.
+// BundleDelta is a package or an attachment that travels as what sets it apart
+// from one that the receiver holds. It exists in transit only: the receiver
+// stores what it gives. Deltas lie in the payload after the packs, in this
+// order, each an age file.
 type BundleDelta struct {
 	Name   Digest     `json:"name"` // SHA-256 of the age file
 	Size   int64      `json:"size"` // of the age file
+	Kind   string     `json:"kind"` // of target and base: PackageFile or PackageTree
 	Target BundleFile `json:"target"`
 	Base   BundleFile `json:"base"`
-	// Where the receiver finds the base: a package of kind file in a release
-	// that stands among the bundle's bases.
-	Release Digest `json:"release"`
-	Package string `json:"package"`
+	// Where the receiver finds the base: a package or an attachment of a
+	// release that stands among the bundle's bases.
+	Release    Digest `json:"release"`
+	Package    string `json:"package,omitempty"`
+	Attachment string `json:"attachment,omitempty"`
+	// For people: how the delta was made, and about how many bytes the chunks
+	// would take that it stands for.
+	Form  string `json:"form"`
+	Plain int64  `json:"plain"`
 }
 
-// BundleFile is a file known by its content.
+// BundleFile is a file or a tree known by its content: the SHA-256 of a tree
+// is that of its listing.
 type BundleFile struct {
 	SHA256 Digest `json:"sha256"`
 	Size   int64  `json:"size"`
@@ -173,6 +183,7 @@ func checkBases(bases []BundleBase) error {
 			CheckProject(r.Project),
 			CheckVersion(r.Version),
 			at("release", present(r.Release), once.add(r.Release)),
+			at("serial", between(r.Serial, 0, math.MaxInt64)),
 		); err != nil {
 			return err
 		}
@@ -214,7 +225,10 @@ func (b *Bundle) checkDeltas() error {
 			at("size", between(d.Size, 1, MaxSize-total)),
 			at("target", d.Target.check(), targets.add(d.Target.SHA256)),
 			at("base", d.Base.check()),
-			at("package", CheckPackage(d.Package)),
+			at("kind", oneOf(d.Kind, PackageFile, PackageTree)),
+			d.checkPlace(),
+			at("form", checkLine(d.Form, 1, maxForm)),
+			at("plain", between(d.Plain, 0, MaxSize)),
 			at("release", present(d.Release), absent("a release that is no base of the bundle", !bases[d.Release])),
 		); err != nil {
 			return err
@@ -222,6 +236,28 @@ func (b *Bundle) checkDeltas() error {
 		total += d.Size
 	}
 	return nil
+}
+
+// maxForm bounds the name of a form in bytes.
+const maxForm = 32
+
+func (d *BundleDelta) checkPlace() error {
+	if d.Attachment == "" {
+		return at("package", CheckPackage(d.Package))
+	}
+	return first(
+		at("attachment", CheckPath(d.Attachment)),
+		absent("both a package and an attachment", d.Package != ""),
+		absent("an attachment that is a tree", d.Kind != PackageFile))
+}
+
+// Saved is about how many bytes deltas spare a bundle.
+func (b *Bundle) Saved() int64 {
+	var sum int64
+	for _, d := range b.Deltas {
+		sum = min(MaxSize, sum+max(0, d.Plain-d.Size))
+	}
+	return sum
 }
 
 func (f BundleFile) check() error {

@@ -149,6 +149,7 @@ func (f *ShipmentSealed) check() error {
 		at("bytes", between(f.Bytes, 0, MaxSize)),
 		at("volumes", between(int64(f.Volumes), 0, 1<<31-1)),
 		at("contentBytes", between(f.ContentBytes, 0, MaxSize)),
+		at("saved", between(f.Saved, 0, MaxSize)),
 		at("medium", checkLine(f.Medium, 0, maxReason)),
 	); err != nil {
 		return err
@@ -175,6 +176,7 @@ func (f *BundleReceived) check() error {
 		at("digest", present(f.Digest)),
 		at("kind", oneOf(f.Kind, KindReleases, KindResults)),
 		at("bytes", between(f.Bytes, 0, MaxSize)),
+		at("saved", between(f.Saved, 0, MaxSize)),
 		at("state", oneOf(f.State, ReceivedQuarantined, ReceivedDone)),
 		list("releases", len(f.Releases), 0, MaxBundleDocuments),
 		checkBases(f.Base),

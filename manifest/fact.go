@@ -105,7 +105,8 @@ type ShipmentSealed struct {
 	Releases     []ReleaseRef     `json:"releases,omitempty"`
 	Bytes        int64            `json:"bytes"` // on the medium
 	Volumes      int              `json:"volumes"`
-	ContentBytes int64            `json:"contentBytes"` // plaintext bytes of the releases
+	ContentBytes int64            `json:"contentBytes"`    // plaintext bytes of the releases
+	Saved        int64            `json:"saved,omitempty"` // bytes that deltas saved, about
 	Medium       string           `json:"medium,omitempty"`
 }
 
@@ -130,6 +131,7 @@ type BundleReceived struct {
 	Previous Digest            `json:"previous"`
 	Kind     string            `json:"kind"`
 	Bytes    int64             `json:"bytes"`
+	Saved    int64             `json:"saved,omitempty"` // bytes that deltas saved, as the sender has it
 	State    string            `json:"state"`
 	Releases []ReceivedRelease `json:"releases,omitempty"`
 	Base     []BundleBase      `json:"base,omitempty"`

@@ -574,6 +574,10 @@ func (st *Stream) Then(fn func() error) error {
 	return nil
 }
 
+// Refer adds a chunk whose bytes are elsewhere, or will be. It is called only
+// within a callback of Add or Then of the same stream.
+func (st *Stream) Refer(e chunk.Entry) error { return st.append(e) }
+
 // maxMarks ends a batch of many empty files or small ones.
 const maxMarks = 4096
 

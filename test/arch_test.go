@@ -33,6 +33,7 @@ var order = []string{
 	"transfer/delta/deflate/go127",
 	"transfer/delta/deflate",
 	"transfer/delta",
+	"transfer/content",
 	"transfer",
 	"transfer/route",
 	"internal/dashboard",
@@ -74,7 +75,7 @@ var door = []string{"README.md", "ARCHITECTURE.md", "CHANGELOG.md", "LICENSE", "
 	"bin"} // bin is what make build writes; git ignores it
 
 // formats are the packages that write a format of their own.
-var formats = []string{"store", "store/chunk", "store/pack", "manifest", "manifest/index", "transfer", "transfer/bundle", "transfer/delta", "transfer/delta/deflate"}
+var formats = []string{"store", "store/chunk", "store/pack", "manifest", "manifest/index", "transfer", "transfer/bundle", "transfer/content", "transfer/delta", "transfer/delta/deflate"}
 
 const (
 	mostLines    = 700

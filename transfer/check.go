@@ -16,6 +16,7 @@ import (
 	"davit/store"
 	"davit/store/chunk"
 	"davit/store/pack"
+	"davit/transfer/content"
 )
 
 // CheckRequest says how deep to look.
@@ -78,7 +79,7 @@ func (s *Site) checkRelease(ctx context.Context, digest manifest.Digest) error {
 	if err != nil {
 		return err
 	}
-	for _, ref := range releaseRefs(r) {
+	for _, ref := range content.Refs(r) {
 		if err := s.Store.Complete(ctx, ref); err != nil {
 			return err
 		}
@@ -108,7 +109,7 @@ func (s *Site) VerifyRelease(ctx context.Context, project, version string) (*Ver
 	if err != nil {
 		return nil, err
 	}
-	if err := verifyRelease(ctx, s.Store, r, nil); err != nil {
+	if err := content.Verify(ctx, s.Store, r, nil); err != nil {
 		return nil, err
 	}
 	return &VerifyReport{r, rel.Digest, r.Site}, nil
@@ -228,7 +229,7 @@ func (s *Site) live(ctx context.Context) (iter.Seq2[chunk.Entry, error], *kept, 
 		if err != nil {
 			return nil, nil, err
 		}
-		refs = append(refs, releaseRefs(r)...)
+		refs = append(refs, content.Refs(r)...)
 	}
 	runs, err := s.Index.Deployments(ctx, index.DeploymentFilter{})
 	if err != nil {

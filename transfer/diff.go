@@ -10,6 +10,7 @@ import (
 
 	"davit/manifest"
 	"davit/store/chunk"
+	"davit/transfer/content"
 )
 
 // Difference between two releases.
@@ -49,7 +50,7 @@ func (s *Site) Diff(ctx context.Context, project, from, to string) (*Difference,
 		return nil, err
 	}
 	held := map[chunk.Name]bool{}
-	for e, err := range s.chunksOf(ctx, releaseRefs(a)) {
+	for e, err := range s.chunksOf(ctx, content.Refs(a)) {
 		if err != nil {
 			return nil, fmt.Errorf("compare releases: %w", err)
 		}

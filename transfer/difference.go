@@ -9,48 +9,49 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"iter"
 	"os"
 	"path/filepath"
-	"regexp"
 	"slices"
-	"time"
 
 	"davit/manifest"
 	"davit/store"
+	"davit/store/bucket"
 	"davit/store/chunk"
 	"davit/store/pack"
+	"davit/transfer/content"
 	"davit/transfer/delta"
 	"davit/transfer/delta/deflate"
 )
 
-// Packages that are files travel as deltas where that is cheaper: as what sets
-// them apart from the same package in a release that the peer holds.
+// Packages and attachments travel as deltas where that is cheaper: as what sets
+// them apart from the same in a release that the peer holds.
 //
-//	base, target ▸ delta.Make, which proves it ▸ kept under work/deltas ▸ age for the peer ▸ payload
-//	payload ▸ quarantine ▸ delta.Apply ▸ sha256 ▸ chunks ▸ the store
+//	base, target ▸ content.Make, which proves it ▸ kept under work/deltas ▸ age for the peer ▸ payload
+//	payload ▸ quarantine ▸ content.Apply ▸ the store
 //
 // A delta that was made once is kept, sealed to the site's own keys, so that a
 // dry run, the real one and an export to another peer make it once together.
 
 const (
-	deltaLeast   = 64 << 10         // bytes of a package for which a delta is tried
-	deltaGain    = 4 << 10          // bytes of new chunks that are not worth one
-	deltaBudget  = 30 * time.Second // for proving, a GiB of package
-	deltaPatient = 5 * time.Second  // and at least
-	deltasKept   = 2 << 30          // bytes of deltas kept for later exports
-	deltasDir    = "deltas"
+	deltaLeast = 64 << 10 // bytes of a file for which a delta is tried
+	deltaGain  = 3 << 10  // bytes of new chunks that are not worth one
+	deltasKept = 2 << 30  // bytes of deltas kept for later exports
+	deltasDir  = "deltas"
 
-	// deltaVersion is the delta format that this program writes and takes.
+	// deltaVersion is the version of deltas that this program writes and takes.
 	deltaVersion = 1
 )
 
-// DeltaReport says how one package travels, and why.
+// DeltaReport says how one package or attachment travels, and why.
 type DeltaReport struct {
 	Package, Version string
 	Base             string // release the delta builds on, "" when there is none
 	Form             string // chunks, or the form of the delta
-	Bytes            int64  // in the bundle
+	Bytes            int64  // in the bundle, with the chunks that a delta leaves to packs
 	Plain            int64  // bytes its new chunks would take
+	Files            int    // of a tree, that changed
+	Encoders         []string
 	Reason           string // why not a cheaper form
 }
 
@@ -64,83 +65,103 @@ type difference struct {
 	bytes int64  // of the delta itself
 }
 
-// deltas decides for each package how it travels, and returns the streams that
-// travel as chunks.
-func (x *export) deltas(ctx context.Context, held *holding) ([]chunk.Ref, error) {
+// deltas decides for each package how it travels, and returns the streams and
+// the chunks that travel as such.
+func (x *export) deltas(ctx context.Context, held *holding) ([]chunk.Ref, []chunk.Entry, error) {
 	var refs []chunk.Ref
+	var loose []chunk.Entry
 	for _, r := range x.releases {
-		for i := range r.Packages {
-			p := &r.Packages[i]
-			d, err := x.delta(ctx, p, held)
-			if err != nil {
-				return nil, fmt.Errorf("package %s: %w", p.Name, err)
-			}
-			if d == nil {
-				refs = append(refs, packageRefs(p)...)
+		for _, p := range content.Parts(r) {
+			if slices.ContainsFunc(x.differences, func(d difference) bool { return p.Is(&d.BundleDelta) }) {
 				continue
 			}
-			if !slices.ContainsFunc(x.differences, func(o difference) bool { return o.Target == d.Target }) {
-				x.differences = append(x.differences, *d)
+			more, ok, err := x.delta(ctx, p, held)
+			if err != nil {
+				return nil, nil, fmt.Errorf("package %s: %w", p.Name, err)
 			}
-		}
-		for _, a := range r.Attachments {
-			refs = append(refs, a.Content)
+			if !ok {
+				refs = append(refs, content.PackageRefs(p.Package)...)
+			}
+			loose = append(loose, more...)
 		}
 	}
-	return refs, nil
+	return refs, loose, nil
 }
 
-// delta makes or finds the delta of a package; nil when it goes as chunks.
-func (x *export) delta(ctx context.Context, p *manifest.Package, held *holding) (*difference, error) {
-	if p.Kind != manifest.PackageFile || p.Size < deltaLeast || x.req.NoDelta || x.peer.Card.Delta != deltaVersion {
-		return nil, nil
+// delta makes or finds the delta of a package. When it goes as chunks instead,
+// ok is false; else loose are the chunks that the delta does not bring.
+func (x *export) delta(ctx context.Context, p content.Part, held *holding) (loose []chunk.Entry, ok bool, err error) {
+	if len(held.releases) == 0 || x.req.NoDelta || x.peer.Card.Delta != deltaVersion || p.Size == 0 ||
+		p.Kind == manifest.PackageFile && p.Size < deltaLeast || len(x.differences) == manifest.MaxBundleDeltas {
+		return nil, false, nil
 	}
-	plain, err := x.plainCost(ctx, p.Content, held)
+	at, base := chooseBase(p, held)
+	if base.Package == nil && !x.req.DryRun {
+		return nil, false, nil
+	}
+	plain, err := x.plainCost(ctx, x.s.chunksOf(ctx, content.PackageRefs(p.Package)), held)
 	if err != nil || plain < deltaGain {
-		return nil, err
+		return nil, false, err
 	}
 	report := DeltaReport{Package: p.Name, Version: p.Version, Form: FormChunks, Bytes: plain, Plain: plain}
 	defer func() { x.report.Packages = append(x.report.Packages, report) }()
-	at, base := chooseBase(p, held)
-	if base == nil {
+	if base.Package == nil {
 		report.Reason = "the peer holds no other version of it"
-		return nil, nil
+		return nil, false, nil
 	}
 	report.Base = held.base[at].Project + " " + held.base[at].Version
-	made, err := x.s.difference(ctx, base, p, plain, delta.Options{TempDir: x.s.work, Workers: 0, Limit: plain,
-		Budget: budget(p.Size, x.req.DeltaBudget), Encoders: encodersOf(x.peer.Card)})
+	made, err := x.s.difference(ctx, held.base[at].Release, base.Package, p.Package, content.Options{TempDir: x.s.work, Limit: plain,
+		Budget: x.req.DeltaBudget, Encoders: encodersOf(x.peer.Card), Held: held.by(at)})
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	report.Reason = made.Reason
 	if made.Form == FormChunks {
-		return nil, nil
+		return nil, false, nil
 	}
-	d := &difference{file: made.file, bytes: made.Bytes, BundleDelta: manifest.BundleDelta{
-		Target: manifest.BundleFile{SHA256: p.SHA256, Size: p.Size}, Base: manifest.BundleFile{SHA256: base.SHA256, Size: base.Size},
-		Release: held.base[at].Release, Package: base.Name}}
+	d := difference{file: made.file, bytes: made.Bytes, BundleDelta: manifest.BundleDelta{Kind: p.Kind, Form: made.Form, Plain: plain,
+		Target:  manifest.BundleFile{SHA256: p.SHA256, Size: p.Size},
+		Base:    manifest.BundleFile{SHA256: base.SHA256, Size: base.Size},
+		Release: held.base[at].Release}}
+	if base.Attachment {
+		d.Attachment = base.Name
+	} else {
+		d.Package = base.Name
+	}
 	if d.Size, err = pack.EncryptedSize(made.Bytes, x.keys); err != nil {
-		return nil, err
+		return nil, false, err
 	}
-	if d.Size >= plain {
+	if loose, err = x.s.looseChunks(made, p.Kind); err != nil {
+		return nil, false, err
+	}
+	rest, err := x.plainCost(ctx, entriesOf(loose), held)
+	if err != nil {
+		return nil, false, err
+	}
+	if d.Size+rest >= plain {
 		report.Reason = "its chunks take no more than a delta"
-		return nil, nil
+		return nil, false, nil
 	}
 	held.used[at] = true
-	report.Form, report.Bytes = made.Form, d.Size
-	return d, nil
+	d.Plain = max(0, plain-rest)
+	report.Form, report.Bytes, report.Files, report.Encoders = made.Form, d.Size+rest, made.Files, made.Encoders
+	x.differences = append(x.differences, d)
+	return loose, true, nil
 }
 
-func budget(size int64, perGiB time.Duration) time.Duration {
-	if perGiB == 0 {
-		perGiB = deltaBudget
+func entriesOf(list []chunk.Entry) iter.Seq2[chunk.Entry, error] {
+	return func(yield func(chunk.Entry, error) bool) {
+		for _, e := range list {
+			if !yield(e, nil) {
+				return
+			}
+		}
 	}
-	return max(deltaPatient, time.Duration(float64(perGiB)*float64(size)/(1<<30)))
 }
 
-// plainCost is about what the chunks of a stream that the peer lacks take in
-// packs, compressed.
-func (x *export) plainCost(ctx context.Context, ref chunk.Ref, held *holding) (int64, error) {
+// plainCost is about what the chunks that the peer lacks take in packs,
+// compressed.
+func (x *export) plainCost(ctx context.Context, entries iter.Seq2[chunk.Entry, error], held *holding) (int64, error) {
 	enc, err := pack.NewEncoder()
 	if err != nil {
 		return 0, err
@@ -155,7 +176,7 @@ func (x *export) plainCost(ctx context.Context, ref chunk.Ref, held *holding) (i
 		cost += int64(len(out))
 		frame = frame[:0]
 	}
-	wanted := store.Without(x.s.Store.Entries(ctx, ref), func(n chunk.Name) bool {
+	wanted := store.Without(entries, func(n chunk.Name) bool {
 		_, has := held.chunks[n]
 		again := seen[n]
 		seen[n] = true
@@ -173,24 +194,43 @@ func (x *export) plainCost(ctx context.Context, ref chunk.Ref, held *holding) (i
 	return cost, err
 }
 
-// versions matches what differs in the names of successive packages.
-var versions = regexp.MustCompile(`[0-9]+`)
-
-// chooseBase finds an older version of a package among the bases: by its name,
-// else by its name with other numbers in it.
-func chooseBase(p *manifest.Package, held *holding) (int, *manifest.Package) {
-	for _, name := range []func(string) string{func(s string) string { return s },
-		func(s string) string { return versions.ReplaceAllString(s, "#") }} {
+// chooseBase finds another version of a package among the bases: by its name,
+// else by its name with other numbers in it; the newest that is not newer than
+// it, else the oldest.
+func chooseBase(p content.Part, held *holding) (int, content.Part) {
+	for _, same := range []func(a, b string) bool{func(a, b string) bool { return a == b }, content.Similar} {
+		var (
+			best content.Part
+			at   int
+		)
 		for i, r := range held.releases {
-			for j := range r.Packages {
-				b := &r.Packages[j]
-				if b.Kind == manifest.PackageFile && b.SHA256 != p.SHA256 && b.Size > 0 && name(b.Name) == name(p.Name) {
-					return i, b
+			for _, b := range content.Parts(r) {
+				if b.Kind != p.Kind || b.Attachment != p.Attachment || b.SHA256 == p.SHA256 && b.Size == p.Size || b.Size == 0 || !same(b.Name, p.Name) {
+					continue
+				}
+				if best.Package == nil || nearer(b.Version, best.Version, p.Version) {
+					at, best = i, b
 				}
 			}
 		}
+		if best.Package != nil {
+			return at, best
+		}
 	}
-	return 0, nil
+	return 0, content.Part{}
+}
+
+// nearer reports whether version a is a better base for c than b.
+func nearer(a, b, c string) bool {
+	aNewer, bNewer := manifest.CompareVersions(a, c) > 0, manifest.CompareVersions(b, c) > 0
+	order := manifest.CompareVersions(a, b)
+	switch {
+	case aNewer != bNewer:
+		return bNewer
+	case aNewer:
+		return order < 0
+	}
+	return order > 0
 }
 
 // ownEncoders lists the deflate encoders that this program has, for the card.
@@ -215,20 +255,23 @@ func encodersOf(c *manifest.Card) []deflate.Encoder {
 
 // keptDelta is what stands before a delta that is kept.
 type keptDelta struct {
-	Form   string `json:"form"` // FormChunks: there is none that is worth it
-	Bytes  int64  `json:"bytes"`
-	Reason string `json:"reason"`
-	file   string
+	Form     string   `json:"form"` // FormChunks: there is none that is worth it
+	Bytes    int64    `json:"bytes"`
+	Files    int      `json:"files"`
+	Encoders []string `json:"encoders"`
+	Reason   string   `json:"reason"`
+	file     string
 }
 
 // difference makes the delta from one package to another, or finds it among
-// those made before.
-func (s *Site) difference(ctx context.Context, base, target *manifest.Package, plain int64, o delta.Options) (keptDelta, error) {
+// those made before. It depends on the two, on the release of the base and on
+// the encoders of the peer, and on nothing else that the peer has.
+func (s *Site) difference(ctx context.Context, release manifest.Digest, base, target *manifest.Package, o content.Options) (keptDelta, error) {
 	dir := filepath.Join(s.work, deltasDir)
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return keptDelta{}, err
 	}
-	key := sha256.Sum256(fmt.Appendf(nil, "%d %v %s %s", deltaVersion, o.Encoders, base.SHA256, target.SHA256))
+	key := sha256.Sum256(fmt.Appendf(nil, "%d %v %s %v %v", deltaVersion, o.Encoders, release, content.PackageRefs(base), content.PackageRefs(target)))
 	file := filepath.Join(dir, hex.EncodeToString(key[:16]))
 	if f, _, kept, err := s.openKept(file); err == nil {
 		f.Close()
@@ -236,26 +279,19 @@ func (s *Site) difference(ctx context.Context, base, target *manifest.Package, p
 		os.Chtimes(file, now, now) // the oldest go first
 		return kept, nil
 	}
-	baseFile, err := s.contentFile(ctx, base.Content)
-	if err != nil {
-		return keptDelta{}, err
-	}
-	defer dropFile(baseFile)
-	targetFile, err := s.contentFile(ctx, target.Content)
-	if err != nil {
-		return keptDelta{}, err
-	}
-	defer dropFile(targetFile)
 	raw, err := os.CreateTemp(s.work, "davit-delta-*")
 	if err != nil {
 		return keptDelta{}, err
 	}
 	defer dropFile(raw)
 	made := keptDelta{file: file}
-	result, err := delta.Make(ctx, baseFile, base.Size, targetFile, target.Size, raw, o)
+	result, err := content.Make(ctx, s.Store, base, target, raw, o)
 	switch {
 	case err == nil:
-		made.Form, made.Bytes, made.Reason = result.Form, result.Bytes, result.Reason
+		made.Form, made.Bytes, made.Reason, made.Files = result.Form, result.Bytes, result.Reason, result.Files
+		for _, e := range result.Encoders {
+			made.Encoders = append(made.Encoders, e.String())
+		}
 	case errors.Is(err, delta.ErrNotWorth), errors.Is(err, delta.ErrTooLarge):
 		made.Form, made.Reason = FormChunks, err.Error()
 		if result != nil && result.Reason != "" {
@@ -263,13 +299,29 @@ func (s *Site) difference(ctx context.Context, base, target *manifest.Package, p
 		}
 	case ctx.Err() != nil:
 		return keptDelta{}, context.Cause(ctx)
+	case errors.Is(err, store.ErrDamaged), errors.Is(err, store.ErrMissing):
+		// If it is the target, the export fails when it reads that.
+		return keptDelta{Form: FormChunks, Reason: "it or its base is damaged here; run davit check"}, nil
 	default:
-		return keptDelta{}, noSpace(s.work, err)
+		if err = noSpace(s.work, err); is[*bucket.NoSpaceError](err) {
+			return keptDelta{Form: FormChunks, Reason: "there is no room in the work folder to make a delta"}, nil
+		}
+		return keptDelta{}, err
 	}
 	if err := s.keepDelta(file, made, raw); err != nil {
 		return keptDelta{}, noSpace(s.work, err)
 	}
 	return made, s.pruneDeltas(dir)
+}
+
+// looseChunks lists the chunks that a kept delta does not bring.
+func (s *Site) looseChunks(made keptDelta, kind string) ([]chunk.Entry, error) {
+	f, r, _, err := s.openKept(made.file)
+	if err != nil {
+		return nil, fmt.Errorf("read delta again: %w", err)
+	}
+	defer f.Close()
+	return content.Loose(kind, r)
 }
 
 // keepDelta writes a delta to its place, sealed to the site's own keys.
@@ -363,23 +415,6 @@ func (s *Site) pruneDeltas(dir string) error {
 	return nil
 }
 
-// contentFile writes a stream to a temporary file.
-func (s *Site) contentFile(ctx context.Context, ref chunk.Ref) (*os.File, error) {
-	f, err := os.CreateTemp(s.work, "davit-content-*")
-	if err != nil {
-		return nil, err
-	}
-	err = s.Store.Read(ctx, s.Store.Entries(ctx, ref), func(_ chunk.Entry, data []byte) error {
-		_, err := f.Write(data)
-		return err
-	})
-	if err != nil {
-		dropFile(f)
-		return nil, noSpace(s.work, err)
-	}
-	return f, nil
-}
-
 func dropFile(f *os.File) {
 	f.Close()
 	os.Remove(f.Name())
@@ -418,31 +453,48 @@ func deltaObject(bundle, name manifest.Digest) string {
 	return quarantineDir + bundle.String() + "/delta-" + name.String()
 }
 
+// wantedDeltas refuses deltas that are for nothing.
+func (in *incoming) wantedDeltas() error {
+	for _, d := range in.doc.Deltas {
+		if !slices.ContainsFunc(in.releases, func(r *manifest.Release) bool {
+			return slices.ContainsFunc(content.Parts(r), func(p content.Part) bool { return p.Is(&d) })
+		}) {
+			return refuse(manifest.CauseContent, "it carries a delta of something that is in none of its releases")
+		}
+	}
+	return nil
+}
+
 // applyDeltas makes the packages of a release that travelled as deltas, where
 // the base is here and the package is not. What it makes lies in the store
 // unreferenced until the release is accepted. It is a *RefusedError when a
 // delta does not give what was signed.
 func (s *Site) applyDeltas(ctx context.Context, view *store.Store, doc *manifest.Bundle, digest manifest.Digest, r *manifest.Release) error {
-	for i := range r.Packages {
-		p := &r.Packages[i]
-		at := slices.IndexFunc(doc.Deltas, func(d manifest.BundleDelta) bool { return d.Target.SHA256 == p.SHA256 && d.Target.Size == p.Size })
-		if at < 0 || p.Kind != manifest.PackageFile {
+	for _, p := range content.Parts(r) {
+		at := slices.IndexFunc(doc.Deltas, func(d manifest.BundleDelta) bool { return p.Is(&d) })
+		if at < 0 {
 			continue
 		}
-		switch err := view.Complete(ctx, p.Content); {
-		case err == nil:
-			continue
-		case !errors.Is(err, store.ErrMissing):
-			return err
+		whole := true
+		for _, ref := range content.PackageRefs(p.Package) {
+			switch err := view.Complete(ctx, ref); {
+			case errors.Is(err, store.ErrMissing):
+				whole = false
+			case err != nil:
+				return err
+			}
 		}
-		if err := s.applyDelta(ctx, digest, &doc.Deltas[at], p); err != nil {
+		if whole {
+			continue
+		}
+		if err := s.applyDelta(ctx, digest, &doc.Deltas[at], r, p); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (s *Site) applyDelta(ctx context.Context, bundle manifest.Digest, d *manifest.BundleDelta, p *manifest.Package) error {
+func (s *Site) applyDelta(ctx context.Context, bundle manifest.Digest, d *manifest.BundleDelta, target *manifest.Release, p content.Part) error {
 	if _, err := s.Index.ReleaseByDigest(ctx, d.Release); errors.Is(err, ErrNotFound) {
 		return nil // a base that is not here; whoever asks for the package says so
 	} else if err != nil {
@@ -452,17 +504,11 @@ func (s *Site) applyDelta(ctx context.Context, bundle manifest.Digest, d *manife
 	if err != nil {
 		return err
 	}
-	j := slices.IndexFunc(r.Packages, func(b manifest.Package) bool {
-		return b.Name == d.Package && b.Kind == manifest.PackageFile && b.SHA256 == d.Base.SHA256 && b.Size == d.Base.Size
-	})
+	parts := content.Parts(r)
+	j := slices.IndexFunc(parts, func(b content.Part) bool { return b.IsBase(d) })
 	if j < 0 {
-		return refuse(manifest.CauseContent, "the delta of package %s is for a package %s that release %s %s does not have", p.Name, d.Package, r.Project, r.Version)
+		return refuse(manifest.CauseContent, "the delta of package %s is for a package %s that release %s %s does not have", p.Name, d.Package+d.Attachment, r.Project, r.Version)
 	}
-	base, err := s.contentFile(ctx, r.Packages[j].Content)
-	if err != nil {
-		return err
-	}
-	defer dropFile(base)
 	sealed, err := s.bucket.Open(ctx, deltaObject(bundle, d.Name))
 	if err != nil {
 		return fmt.Errorf("open delta of package %s: %w", p.Name, err)
@@ -485,34 +531,27 @@ func (s *Site) applyDelta(ctx context.Context, bundle manifest.Digest, d *manife
 	if err != nil {
 		return deltaError(p, noSpace(s.work, err))
 	}
-	out, err := os.CreateTemp(s.work, "davit-target-*")
-	if err != nil {
-		return err
-	}
-	defer dropFile(out)
-	if err := delta.Apply(ctx, base, d.Base.Size, made, size, out, delta.Options{TempDir: s.work}); err != nil {
-		if ctx.Err() != nil {
+	if err := content.Apply(ctx, s.Store, parts[j].Package, p.Package, made, size, content.Options{TempDir: s.work}); err != nil {
+		switch {
+		case ctx.Err() != nil:
 			return context.Cause(ctx)
+		case errors.Is(err, store.ErrDamaged), errors.Is(err, store.ErrMissing), errors.Is(err, content.ErrContent):
+			return &WaitingError{target.Project, target.Version, fmt.Sprintf(
+				"package %s of %s %s, which it builds on, is damaged here: %v; run davit check, or ask the sender for this one with --full", parts[j].Name, r.Project, r.Version, err)}
 		}
 		return deltaError(p, noSpace(s.work, err))
-	}
-	ref, sum, err := s.storeFile(ctx, out)
-	if err != nil {
-		return err
-	}
-	if manifest.Digest(sum.SHA256) != p.SHA256 || ref != p.Content {
-		return refuse(manifest.CauseContent, "the delta of package %s gives another file than the one that was signed", p.Name)
 	}
 	return nil
 }
 
 // deltaError tells a delta that is wrong from a machine that fails.
-func deltaError(p *manifest.Package, err error) error {
+func deltaError(p content.Part, err error) error {
 	var encoders *delta.EncoderError
 	switch {
-	case errors.As(err, &encoders), errors.Is(err, delta.ErrVersion):
+	case errors.As(err, &encoders), errors.Is(err, delta.ErrVersion), errors.Is(err, content.ErrVersion):
 		return refuse(manifest.CauseVersion, "package %s: %v; use a newer davit, or ask the sender for it with --no-delta", p.Name, err)
-	case errors.Is(err, delta.ErrDamaged), errors.Is(err, delta.ErrWrongBase), errors.Is(err, delta.ErrTooLarge), isDamage(err), errors.Is(err, pack.ErrWrongKey):
+	case errors.Is(err, delta.ErrDamaged), errors.Is(err, content.ErrDamaged), errors.Is(err, delta.ErrWrongBase), errors.Is(err, delta.ErrTooLarge),
+		errors.Is(err, pack.ErrDamaged), errors.Is(err, pack.ErrWrongKey):
 		return refuse(manifest.CauseContent, "the delta of package %s does not give what was signed: %v", p.Name, err)
 	}
 	return err

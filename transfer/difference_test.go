@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"davit/manifest"
+	"davit/manifest/index"
 	"davit/store/bucket"
 	"davit/transfer"
 )
@@ -173,7 +174,7 @@ func TestDeltaWithoutBase(t *testing.T) {
 	w.stick = sticks[1]
 	r := w.take(w.prod)
 	var waiting *transfer.WaitingError
-	if len(r.Accepted) != 1 || !errors.As(r.Accepted[0].Err, &waiting) || !strings.Contains(waiting.Reason, "shop 1.0") {
+	if len(r.Accepted) != 1 || !errors.As(r.Accepted[0].Err, &waiting) || !strings.Contains(waiting.Reason, "shop 1.0 (bundle 1)") {
 		t.Fatalf("%+v", r)
 	}
 	w.stick = sticks[0]
@@ -218,6 +219,12 @@ func TestForgedDeltas(t *testing.T) {
 		"another package": func(w *world, d *manifest.Bundle, _ []byte) {
 			d.Deltas[0].Package = "nothing"
 		},
+		"a folder": func(w *world, d *manifest.Bundle, _ []byte) {
+			d.Deltas[0].Kind = manifest.PackageTree
+		},
+		"an attachment": func(w *world, d *manifest.Bundle, _ []byte) {
+			d.Deltas[0].Package, d.Deltas[0].Attachment = "", d.Deltas[0].Package
+		},
 		"exchanged": func(w *world, d *manifest.Bundle, _ []byte) {
 			d.Deltas[0].Target, d.Deltas[1].Target = d.Deltas[1].Target, d.Deltas[0].Target
 		},
@@ -245,5 +252,90 @@ func TestForgedDeltas(t *testing.T) {
 			}
 			wantSound(t, w.prod)
 		})
+	}
+}
+
+// A changed line in a folder, and a changed attachment, cost next to nothing.
+func TestTreeDeltas(t *testing.T) {
+	w := newWorld(t)
+	appFiles := func(version string) map[string]string {
+		files := appFiles(version)
+		for i := range 200 {
+			files[fmt.Sprintf("doc/%03d.txt", i)] = fmt.Sprint("page ", i)
+		}
+		return files
+	}
+	sbom := func(version string) func(*transfer.ReleaseRequest) {
+		file := filepath.Join(t.TempDir(), "sbom.json")
+		text := "version " + version + string(random(3, 200_000))
+		if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return func(r *transfer.ReleaseRequest) {
+			r.Attachments = append(r.Attachments, transfer.AttachmentSource{Source: file, Name: "sbom.json", Type: "sbom"})
+		}
+	}
+	w.create(w.dev, "shop", "1.0", appFiles("1.0"), sbom("1.0"))
+	w.promote(w.dev, "prod", "shop", "1.0")
+	w.take(w.prod)
+	w.back()
+	w.create(w.dev, "shop", "1.1", appFiles("1.1"), sbom("1.1"))
+	plain := w.promote(w.dev, "prod", "shop", "1.1", func(r *transfer.ExportRequest) { r.DryRun, r.NoDelta = true, true })
+	plan := w.promote(w.dev, "prod", "shop", "1.1", func(r *transfer.ExportRequest) { r.DryRun = true })
+	sent := w.promote(w.dev, "prod", "shop", "1.1")
+	if plan.Bytes != sent.Bytes || sent.Bytes != stickBytes(t, w) {
+		t.Fatalf("planned %d, wrote %d", plan.Bytes, sent.Bytes)
+	}
+	if sent.Deltas != 2 || sent.SentChunks != 0 || sent.Bytes > plain.Bytes-50_000 || sent.Saved < 20_000 || len(sent.Base) != 1 || sent.Base[0].Serial != 1 {
+		t.Fatalf("with deltas %d bytes, without %d: %+v", sent.Bytes, plain.Bytes, sent)
+	}
+	for _, p := range sent.Packages {
+		if p.Base != "shop 1.0" || p.Bytes > 3000 || p.Form == transfer.FormChunks {
+			t.Errorf("%+v", p)
+		}
+	}
+	shipments, err := w.dev.Index.Shipments(ctx(), index.ShipmentFilter{Peer: "prod"})
+	if err != nil || len(shipments) != 2 || shipments[1].Saved != sent.Saved || shipments[0].Saved != 0 {
+		t.Fatalf("%+v, %v", shipments, err)
+	}
+	// A second peer that holds the same costs no second search; the same delta is
+	// sealed for it.
+	kept, err := os.ReadDir(filepath.Join(w.dev.dir, "work", "deltas"))
+	if err != nil || len(kept) != 2 {
+		t.Fatalf("%v, %v", kept, err)
+	}
+	if r := w.take(w.prod); len(r.Accepted) != 1 || r.Accepted[0].State != manifest.StateAccepted {
+		t.Fatalf("%+v", r)
+	}
+	received, err := w.prod.Index.Received(ctx(), "dev")
+	if err != nil || len(received) != 2 || received[1].Saved != sent.Saved {
+		t.Fatalf("%+v, %v", received, err)
+	}
+	if _, err := w.prod.VerifyRelease(ctx(), "shop", "1.1"); err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	if _, err := w.prod.Materialize(ctx(), transfer.MaterializeRequest{Project: "shop", Version: "1.1", Dir: dir}); err != nil {
+		t.Fatal(err)
+	}
+	wantFiles(t, filepath.Join(dir, "app"), appFiles("1.1"))
+	wantSound(t, w.prod)
+}
+
+// Every third bundle of a project builds on nothing, whatever is known.
+func TestFullEvery(t *testing.T) {
+	w := newWorld(t)
+	var full []bool
+	for i := range 7 {
+		v := fmt.Sprintf("1.%d", i)
+		w.create(w.dev, "shop", v, appFiles(v))
+		r := w.promote(w.dev, "prod", "shop", v, func(r *transfer.ExportRequest) { r.AssumeDelivered, r.FullEvery = true, 3 })
+		full = append(full, len(r.Base) == 0)
+		if r.Full != (i == 3 || i == 6) {
+			t.Errorf("%d: full is %v", i, r.Full)
+		}
+	}
+	if fmt.Sprint(full) != "[true false false true false false true]" {
+		t.Fatal(full)
 	}
 }

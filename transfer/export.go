@@ -33,6 +33,7 @@ type ExportRequest struct {
 	VolumeSize int64  // bytes; bundle.DefaultVolumeSize if 0
 
 	Full            bool                    // count nothing as held by the peer
+	FullEvery       int                     // as Full, for each so-manieth bundle of releases; 0: never
 	AssumeDelivered bool                    // also count what was exported and not acknowledged
 	NoDelta         bool                    // send packages as chunks alone
 	DeltaBudget     time.Duration           // for finding deltas, a GiB of package; 30 s if 0
@@ -45,12 +46,14 @@ type ExportReport struct {
 	Nothing      string // why there is nothing to send; else the rest is set
 	DryRun       bool
 	Peer         string
+	Full         bool              // nothing is counted as held: as asked, or since it was time
 	Bundle       manifest.BundleID // zero in a dry run
 	Serial       int64
 	Kind         string
 	Files        []string // volumes on the medium
 	Bytes        int64    // on the medium, all volumes
 	ContentBytes int64    // plaintext of the releases
+	Saved        int64    // bytes that deltas save, about
 	SentBytes    int64    // plaintext of the chunks that are in the bundle
 	SentChunks   int64
 	Packs        int
@@ -181,26 +184,34 @@ func (s *Site) prepareExport(ctx context.Context, req ExportRequest) (*export, e
 	if len(req.Releases) > 0 && x.report.Nothing != "" {
 		return x, nil // what was asked for is there already; receipts can wait for a bundle
 	}
+	if err := x.due(ctx); err != nil {
+		return nil, err
+	}
 	held, err := x.held(ctx)
 	if err != nil {
 		return nil, err
 	}
-	refs, err := x.deltas(ctx, held)
+	refs, loose, err := x.deltas(ctx, held)
 	if err != nil {
 		return nil, err
 	}
-	x.selection, err = s.Store.Select(ctx, s.chunksOf(ctx, append(refs, logs...)), func(n chunk.Name) bool {
-		i, ok := held.chunks[n]
-		if ok {
-			held.used[i] = true
+	x.selection, err = s.Store.Select(ctx, func(yield func(chunk.Entry, error) bool) {
+		for _, part := range []iter.Seq2[chunk.Entry, error]{s.chunksOf(ctx, append(refs, logs...)), entriesOf(loose)} {
+			for e, err := range part {
+				if !yield(e, err) {
+					return
+				}
+			}
 		}
-		return ok
-	})
+	}, held.lean)
 	if err != nil {
 		return nil, err
 	}
 	for i, b := range held.base {
 		if held.used[i] {
+			if b.Serial, err = x.broughtBy(ctx, b); err != nil {
+				return nil, err
+			}
 			x.bundle.Base = append(x.bundle.Base, b)
 		}
 	}
@@ -360,25 +371,6 @@ func (x *export) add(kind string, e *manifest.Envelope) {
 	x.bundle.Documents = append(x.bundle.Documents, manifest.BundleDocument{Kind: kind, Digest: e.Digest()})
 }
 
-// releaseRefs lists every stream that a release needs.
-func releaseRefs(r *manifest.Release) []chunk.Ref {
-	var refs []chunk.Ref
-	for i := range r.Packages {
-		refs = append(refs, packageRefs(&r.Packages[i])...)
-	}
-	for _, a := range r.Attachments {
-		refs = append(refs, a.Content)
-	}
-	return refs
-}
-
-func packageRefs(p *manifest.Package) []chunk.Ref {
-	if p.Tree != nil {
-		return []chunk.Ref{p.Content, *p.Tree}
-	}
-	return []chunk.Ref{p.Content}
-}
-
 func (s *Site) chunksOf(ctx context.Context, refs []chunk.Ref) iter.Seq2[chunk.Entry, error] {
 	return func(yield func(chunk.Entry, error) bool) {
 		for _, ref := range refs {
@@ -435,7 +427,7 @@ func (x *export) plan(ctx context.Context) error {
 		x.bundle.Deltas = append(x.bundle.Deltas, named)
 		x.payload += d.Size
 	}
-	x.report.Deltas = len(x.differences)
+	x.report.Deltas, x.report.Saved = len(x.differences), x.bundle.Saved()
 	letter, err := x.letter()
 	if err != nil {
 		return err
@@ -554,7 +546,7 @@ func (x *export) write(ctx context.Context) error {
 	if err := s.record(ctx, manifest.Fact{ShipmentSealed: &manifest.ShipmentSealed{Peer: x.req.Peer, Bundle: b.ID,
 		Serial: b.Serial, Digest: envelope.Digest(), Previous: b.Previous, Kind: b.Kind, Documents: b.Documents, Base: b.Base,
 		Releases: x.report.Releases, Bytes: x.report.Bytes, Volumes: len(x.report.Files),
-		ContentBytes: x.report.ContentBytes, Medium: x.req.MediumName}}); err != nil {
+		ContentBytes: x.report.ContentBytes, Saved: b.Saved(), Medium: x.req.MediumName}}); err != nil {
 		return err
 	}
 	if err := w.Publish(ctx); err != nil {

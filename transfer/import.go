@@ -489,6 +489,9 @@ func (in *incoming) verifyDocuments(ctx context.Context) error {
 			return refuse(manifest.CauseVersion, "it carries a document of the unknown kind %q; use a newer davit", d.Kind)
 		}
 	}
+	if err := in.wantedDeltas(); err != nil {
+		return err
+	}
 	// A receipt needs no grant, and no packs.
 	if len(in.releases)+len(in.results) == 0 && len(in.doc.Packs)+len(in.doc.Deltas) > 0 {
 		return refuse(manifest.CauseContent, "it carries packs and nothing that needs them")

@@ -10,6 +10,7 @@ import (
 	"davit/manifest/index"
 	"davit/store"
 	"davit/store/bucket"
+	"davit/transfer/content"
 )
 
 // Decision says what was decided about one release in the inbox.
@@ -88,7 +89,11 @@ func (s *Site) missingBases(ctx context.Context, base []manifest.BundleBase) ([]
 	for _, b := range base {
 		_, err := s.Index.ReleaseByDigest(ctx, b.Release)
 		if errors.Is(err, ErrNotFound) {
-			missing = append(missing, b.Project+" "+b.Version)
+			name := b.Project + " " + b.Version
+			if b.Serial > 0 {
+				name += fmt.Sprintf(" (bundle %d)", b.Serial)
+			}
+			missing = append(missing, name)
 			continue
 		}
 		if err != nil {
@@ -115,7 +120,7 @@ func (in *incoming) examine(ctx context.Context) (err error) {
 		}
 		if v.State == manifest.StateHeld {
 			// What was lost here comes back with the same release.
-			for _, ref := range releaseRefs(in.releases[i]) {
+			for _, ref := range content.Refs(in.releases[i]) {
 				if err := in.s.Store.Complete(ctx, ref); errors.Is(err, store.ErrMissing) {
 					in.heal = true
 				} else if err != nil {
@@ -167,14 +172,14 @@ func (s *Site) quarantineView(ctx context.Context, doc *manifest.Bundle, digest 
 // should all be. It is a *WaitingError when some are missing, a *RefusedError
 // when it is not what it says.
 func (s *Site) examineRelease(ctx context.Context, view *store.Store, r *manifest.Release, doc *manifest.Bundle, digest manifest.Digest) error {
-	known, err := s.known(ctx, doc.Base)
+	known, err := s.knownBases(ctx, doc.Base)
 	if err != nil {
 		return err
 	}
 	if err := s.applyDeltas(ctx, view, doc, digest, r); err != nil {
 		return err
 	}
-	err = verifyRelease(ctx, view, r, known)
+	err = content.Verify(ctx, view, r, known)
 	switch {
 	case errors.Is(err, store.ErrMissing):
 		missing, berr := s.missingBases(ctx, doc.Base)
@@ -186,7 +191,7 @@ func (s *Site) examineRelease(ctx context.Context, view *store.Store, r *manifes
 			reason = fmt.Sprintf("it builds on %s, not held here; import and accept that first, or ask the sender for this one with --full", list(missing))
 		}
 		return &WaitingError{r.Project, r.Version, reason}
-	case errors.Is(err, ErrContent), errors.Is(err, store.ErrList), errors.Is(err, manifest.ErrMalformed), errors.Is(err, manifest.ErrVersion):
+	case errors.Is(err, content.ErrContent), errors.Is(err, store.ErrList), errors.Is(err, manifest.ErrMalformed), errors.Is(err, manifest.ErrVersion):
 		return refuse(manifest.CauseContent, "release %s %s is not what it says it is: %v", r.Project, r.Version, err)
 	}
 	return err
@@ -212,7 +217,7 @@ func (in *incoming) commit(ctx context.Context) error {
 		}
 	}
 	got := &manifest.BundleReceived{Peer: d.From, Bundle: d.ID, Serial: d.Serial, Digest: in.envelope.Digest(),
-		Previous: d.Previous, Kind: d.Kind, Bytes: in.set.Payload, State: manifest.ReceivedQuarantined,
+		Previous: d.Previous, Kind: d.Kind, Bytes: in.set.Payload, Saved: d.Saved(), State: manifest.ReceivedQuarantined,
 		Releases: in.out.Releases, Base: d.Base}
 	if !slices.ContainsFunc(in.out.Releases, undecided) {
 		// Nothing to decide: packs are adopted for the results' logs, or are
@@ -584,4 +589,22 @@ func (s *Site) decide(ctx context.Context, doc *manifest.Bundle, it index.InboxI
 		return nil
 	}
 	return s.clearQuarantine(ctx, doc, it.BundleDigest)
+}
+
+// knownBases gathers what was verified with the bases that are held here.
+func (s *Site) knownBases(ctx context.Context, base []manifest.BundleBase) (*content.Known, error) {
+	var releases []*manifest.Release
+	for _, b := range base {
+		if _, err := s.Index.ReleaseByDigest(ctx, b.Release); errors.Is(err, ErrNotFound) {
+			continue
+		} else if err != nil {
+			return nil, err
+		}
+		r, err := s.release(ctx, b.Release)
+		if err != nil {
+			return nil, err
+		}
+		releases = append(releases, r)
+	}
+	return content.NewKnown(releases), nil
 }

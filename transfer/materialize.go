@@ -22,6 +22,7 @@ import (
 	"davit/manifest"
 	"davit/store/bucket"
 	"davit/store/chunk"
+	"davit/transfer/content"
 )
 
 // MaterializeRequest says which packages to write where.
@@ -200,9 +201,9 @@ func (m *materializer) pack(p *manifest.Package) error {
 			return err
 		}
 	}
-	var queue fileQueue[*outFile]
+	var queue content.Queue[*outFile]
 	entries := func(yield func(chunk.Entry, error) bool) {
-		err := walkPackage(m.ctx, m.s.Store, p, func(e manifest.TreeEntry, chunks iter.Seq2[chunk.Entry, error]) error {
+		err := content.Walk(m.ctx, m.s.Store, p, func(e manifest.TreeEntry, chunks iter.Seq2[chunk.Entry, error]) error {
 			e.Path = path.Join(p.Path, e.Path)
 			if runtime.GOOS == "windows" {
 				if err := manifest.CheckPath(e.Path); err != nil {
@@ -211,7 +212,7 @@ func (m *materializer) pack(p *manifest.Package) error {
 			}
 			return m.entry(e, chunks, &queue, yield)
 		})
-		if err != nil && err != errStopped {
+		if err != nil && err != content.ErrStopped {
 			yield(chunk.Entry{}, err)
 		}
 	}
@@ -342,7 +343,7 @@ func (m *materializer) inTheWay(name, wanted string) error {
 
 // entry makes what needs no content, and lists the chunks of the files that
 // must be written.
-func (m *materializer) entry(e manifest.TreeEntry, chunks iter.Seq2[chunk.Entry, error], queue *fileQueue[*outFile], yield func(chunk.Entry, error) bool) error {
+func (m *materializer) entry(e manifest.TreeEntry, chunks iter.Seq2[chunk.Entry, error], queue *content.Queue[*outFile], yield func(chunk.Entry, error) bool) error {
 	switch e.Type {
 	case manifest.TreeDir:
 		if err := m.mkdir(e.Path); err != nil {
@@ -377,13 +378,13 @@ func (m *materializer) entry(e manifest.TreeEntry, chunks iter.Seq2[chunk.Entry,
 		}
 		return out.finish()
 	}
-	queue.push(out)
+	queue.Push(out)
 	for c, err := range chunks {
 		if err != nil {
 			return err
 		}
 		if !yield(c, nil) {
-			return errStopped
+			return content.ErrStopped
 		}
 	}
 	return nil
@@ -425,9 +426,9 @@ func (m *materializer) same(root *os.Root, base string, e manifest.TreeEntry) (b
 }
 
 // write takes the next chunk of content.
-func (m *materializer) write(e chunk.Entry, data []byte, queue *fileQueue[*outFile]) error {
+func (m *materializer) write(e chunk.Entry, data []byte, queue *content.Queue[*outFile]) error {
 	if m.writing == nil {
-		out := queue.pop()
+		out := queue.Pop()
 		root, base, err := m.target.of(out.path)
 		if err != nil {
 			return err

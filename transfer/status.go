@@ -17,6 +17,14 @@ type Status struct {
 	Inbox        []index.InboxItem
 	Peers        []index.Peer
 	Pending      map[string]int // by peer: receipts and results that wait to be sent
+	Traffic      map[string]Traffic
+}
+
+// Traffic is what went to a peer and came from it, in bytes of bundles, and
+// about what deltas saved of it.
+type Traffic struct {
+	Sent, SentSaved         int64
+	Received, ReceivedSaved int64
 }
 
 // ProjectStatus is one row of the grid.
@@ -46,7 +54,7 @@ type PeerState struct {
 
 // Status collects the grid of projects and environments.
 func (s *Site) Status(ctx context.Context) (*Status, error) {
-	st := &Status{Site: s.Name(), Pending: map[string]int{}}
+	st := &Status{Site: s.Name(), Pending: map[string]int{}, Traffic: map[string]Traffic{}}
 	releases, err := s.Index.Releases(ctx, "")
 	if err != nil {
 		return nil, err
@@ -70,6 +78,22 @@ func (s *Site) Status(ctx context.Context) (*Status, error) {
 			return nil, err
 		}
 		st.Pending[p.Name] = len(pending)
+		received, err := s.Index.Received(ctx, p.Name)
+		if err != nil {
+			return nil, err
+		}
+		var t Traffic
+		for _, b := range received {
+			t.Received += b.Bytes
+			t.ReceivedSaved += b.Saved
+		}
+		for _, sh := range st.Shipments {
+			if sh.Peer == p.Name {
+				t.Sent += sh.Bytes
+				t.SentSaved += sh.Saved
+			}
+		}
+		st.Traffic[p.Name] = t
 	}
 	row := func(project string) *ProjectStatus {
 		i := slices.IndexFunc(st.Projects, func(p ProjectStatus) bool { return p.Project == project })

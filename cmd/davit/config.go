@@ -41,6 +41,7 @@ type route struct {
 	VolumeSize      byteSize `yaml:"volume_size"`
 	AssumeDelivered bool     `yaml:"assume_delivered"`
 	Full            bool     `yaml:"full"`
+	FullEvery       int      `yaml:"full_every"` // each so-manieth bundle of a project builds on nothing
 	Delta           struct {
 		Off    bool    `yaml:"off"`    // packages travel as chunks
 		Budget seconds `yaml:"budget"` // for finding deltas, a GiB of package
@@ -162,6 +163,9 @@ func parseConfig(data []byte) (config, error) {
 		}
 		if r.Full && r.AssumeDelivered {
 			return cfg, fmt.Errorf("routes: %s: full and assume_delivered contradict each other", peer)
+		}
+		if r.FullEvery < 0 {
+			return cfg, fmt.Errorf("routes: %s: full_every is %d; want 1 or more, or 0 for never", peer, r.FullEvery)
 		}
 	}
 	return cfg, nil

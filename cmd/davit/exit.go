@@ -13,6 +13,8 @@ import (
 	"davit/store/pack"
 	"davit/transfer"
 	"davit/transfer/bundle"
+	"davit/transfer/content"
+	"davit/transfer/delta"
 )
 
 // Exit codes, a promise to scripts.
@@ -132,11 +134,11 @@ func codeOf(err error) int {
 		return exitBusy
 	case errors.Is(err, transfer.ErrNotFound):
 		return exitNotFound
-	case isAny(err, store.ErrVersion, bundle.ErrVersion, pack.ErrVersion, manifest.ErrVersion, index.ErrNewer):
+	case isAny(err, store.ErrVersion, bundle.ErrVersion, pack.ErrVersion, content.ErrVersion, delta.ErrVersion, manifest.ErrVersion, index.ErrNewer):
 		return exitRefused
 	case isAny(err, pack.ErrWrongKey, manifest.ErrSignature):
 		return exitRefused
-	case isAny(err, store.ErrDamaged, store.ErrList, transfer.ErrContent, pack.ErrDamaged, bundle.ErrDamaged, index.ErrDamaged, manifest.ErrMalformed),
+	case isAny(err, store.ErrDamaged, store.ErrList, content.ErrContent, content.ErrDamaged, delta.ErrDamaged, pack.ErrDamaged, bundle.ErrDamaged, index.ErrDamaged, manifest.ErrMalformed),
 		is[*index.ChainError](err):
 		return exitDamage
 	case errors.Is(err, bundle.ErrIncomplete):

@@ -2,7 +2,6 @@ package main
 
 import (
 	"bytes"
-	"context"
 	"encoding/binary"
 	"encoding/json"
 	"errors"
@@ -18,11 +17,13 @@ import (
 	"davit/store"
 	"davit/store/pack"
 	"davit/transfer/bundle"
+	"davit/transfer/content"
+	"davit/transfer/delta"
 )
 
 func (p *program) inspectCommand() *cli.Command {
 	return &cli.Command{Name: "inspect", Usage: "say what a file is, and show all that is in it", ArgsUsage: "FILE",
-		Description: "Knows volumes, signed documents and cards, packs, sealed documents, a store's config and the index, by their first\n" +
+		Description: "Knows volumes and what they carry, deltas, signed documents and cards, packs, sealed documents, a store's config and the index, by their first\n" +
 			"bytes. What is encrypted is opened with the keys of this site, if there is one, or with --identity.",
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "identity", Usage: "age identity `FILE` to open it with"},
@@ -57,7 +58,9 @@ func (p *program) inspect(c *cli.Context) error {
 	head = head[:n]
 	switch {
 	case bundle.IsVolume(head):
-		return p.inspectVolume(c.Context, f, info.Size())
+		return p.inspectVolume(c, f, info.Size())
+	case content.Sniff(head), delta.Sniff(head):
+		return p.inspectDelta(f, info.Size(), args[0])
 	case bytes.HasPrefix(head, []byte("SQLite format 3\x00")):
 		return p.inspectIndex(head, info.Size())
 	case pack.Sniff(head), bytes.HasPrefix(head, []byte("-----BEGIN AGE ENCRYPTED FILE-----")):
@@ -75,42 +78,6 @@ func (p *program) inspect(c *cli.Context) error {
 
 func (p *program) unknownFile(name string) error {
 	return failf(exitRefused, "%s is no file of davit: its first bytes are those of no format known here", name)
-}
-
-func (p *program) inspectVolume(ctx context.Context, f *os.File, size int64) error {
-	v, err := bundle.Inspect(ctx, f, size)
-	if err != nil {
-		return fmt.Errorf("%s: %w", f.Name(), err)
-	}
-	err = p.result(v, func() {
-		h := v.Header
-		rows := [][]string{
-			{"What:", fmt.Sprintf("volume %d of %d of a bundle (%s)", h.Volume, h.Volumes, v.Format)},
-			{"From, to:", h.From + " → " + h.To},
-			{"Serial:", fmt.Sprint(h.Serial)},
-			{"Kind:", h.Kind},
-			{"Bundle:", h.Bundle.String()},
-			{"Made:", when(h.Created.Time)},
-			{"Written as:", v.Name},
-			{"Payload:", fmt.Sprintf("%s, of which bytes %d to %d are here", exact(h.Payload), h.Offset, h.Offset+h.Length)},
-			{"Documents:", fmt.Sprintf("%d bytes at the end of the payload; %s of them here", h.Documents, v.Holds)},
-			{"File:", fmt.Sprintf("%s, %s", exact(v.Size), count(v.Blocks, "block", "blocks"))},
-		}
-		if v.Whole {
-			rows = append(rows, []string{"State:", "whole: every byte matches its sum"})
-		} else {
-			rows = append(rows, []string{"State:", "DAMAGED: " + v.Damage})
-		}
-		p.table(rows)
-		for _, b := range v.Damaged {
-			p.put("Damaged block: %d to %d, from byte %d of the file", b.First, b.First+b.Count-1, bundle.HeaderSize+b.First*bundle.BlockSize)
-		}
-		p.say("Who signed it stands inside the encryption; davit import says whether to trust it.")
-	})
-	if err == nil && !v.Whole {
-		return p.reported(failf(exitDamage, "damage"))
-	}
-	return err
 }
 
 // indexApplication is the application id in the head of an index, see the
@@ -194,6 +161,9 @@ func (p *program) inspectSealed(c *cli.Context, f *os.File, size int64, name str
 		return fmt.Errorf("%s: %w", name, err)
 	}
 	asPack := err
+	if done, err := p.inspectSealedDelta(f, size, keys); done {
+		return err
+	}
 	if size > maxInspect {
 		return fmt.Errorf("%s: %w", name, asPack)
 	}

@@ -52,6 +52,15 @@ type peerView struct {
 	Heard       string        `json:"heard,omitempty"`
 	Pending     int           `json:"pending"`
 	Holds       []holdingView `json:"holds,omitempty"`
+	Traffic     *trafficView  `json:"traffic,omitempty"`
+}
+
+// trafficView is what went to and fro, in bytes; saved is by deltas, about.
+type trafficView struct {
+	Sent          int64 `json:"sent"`
+	SentSaved     int64 `json:"sentSaved"`
+	Received      int64 `json:"received"`
+	ReceivedSaved int64 `json:"receivedSaved"`
 }
 
 type holdingView struct {

@@ -78,6 +78,8 @@ type exportView struct {
 	Volumes      int         `json:"volumes"`
 	Bytes        int64       `json:"bytes"`        // on the medium, exactly
 	ContentBytes int64       `json:"contentBytes"` // of the releases
+	Saved        int64       `json:"saved"`        // bytes that deltas save, about
+	Full         bool        `json:"full"`         // nothing is counted as held by the peer
 	SentBytes    int64       `json:"sentBytes"`    // plaintext of the chunks in the bundle
 	SentChunks   int64       `json:"sentChunks"`
 	Packs        int         `json:"packs"`
@@ -99,7 +101,11 @@ type deltaView struct {
 	Form    string `json:"form"` // chunks, raw or opened
 	Bytes   int64  `json:"bytes"`
 	Plain   int64  `json:"plain"` // what its new chunks would take
-	Reason  string `json:"reason,omitempty"`
+	// Files of a folder that changed, and encoders of compressed streams that
+	// the peer needs.
+	Files    int      `json:"files,omitempty"`
+	Encoders []string `json:"encoders,omitempty"`
+	Reason   string   `json:"reason,omitempty"`
 }
 
 type namedView struct {
@@ -144,6 +150,7 @@ func exportRequest(c *cli.Context, h *home, folder string) (transfer.ExportReque
 	}
 	req.MediumName, req.VolumeSize = folder, int64(r.VolumeSize)
 	req.Full, req.AssumeDelivered = r.Full, r.AssumeDelivered
+	req.FullEvery = r.FullEvery
 	req.NoDelta, req.DeltaBudget = r.Delta.Off, time.Duration(r.Delta.Budget)
 	if v := c.String("volume-size"); v != "" {
 		n, err := parseSize(v)
@@ -203,7 +210,7 @@ func (p *program) export(ctx context.Context, c *cli.Context, s *transfer.Site, 
 	if r.Nothing == "" {
 		v.Serial, v.Kind, v.Folder, v.Volumes, v.Bytes = r.Serial, r.Kind, req.MediumName, len(r.Files), r.Bytes
 		v.ContentBytes, v.SentBytes, v.SentChunks, v.Packs = r.ContentBytes, r.SentBytes, r.SentChunks, r.Packs
-		v.Receipts, v.Results, v.Deltas = r.Receipts, r.Results, r.Deltas
+		v.Receipts, v.Results, v.Deltas, v.Saved, v.Full = r.Receipts, r.Results, r.Deltas, r.Saved, r.Full
 		if !r.Bundle.IsZero() {
 			v.Bundle = r.Bundle.String()
 		}
@@ -245,6 +252,9 @@ func (p *program) tellExport(v exportView) {
 	if len(papers) > 0 {
 		p.say("  Carries %s.", list(papers))
 	}
+	if v.Full && len(v.Releases) > 0 {
+		p.say("  Full: counts nothing as held by %s.", v.To)
+	}
 	if len(v.Base) > 0 {
 		p.say("  Builds on %s, which %s holds.", named(v.Base), v.To)
 	}
@@ -270,22 +280,35 @@ func (p *program) tellDeltas(v exportView) {
 		}
 	}
 	if v.Deltas > 0 {
-		p.say("  %s as %s: %s instead of %s.", count(v.Deltas, "package travels", "packages travel"),
-			map[bool]string{true: "a delta", false: "deltas"}[v.Deltas == 1], size(bytes), size(plain))
+		p.say("  %s as %s: %s instead of %s (%s saved).", count(v.Deltas, "package travels", "packages travel"),
+			map[bool]string{true: "a delta", false: "deltas"}[v.Deltas == 1], size(bytes), size(plain), percent(plain-bytes, plain))
 	}
 	if !v.DryRun {
 		return
 	}
 	for _, d := range v.Packages {
-		line := fmt.Sprintf("    %s %s: %s, %s", d.Package, d.Version, map[string]string{transfer.FormChunks: "as chunks"}[d.Form], size(d.Bytes))
-		if d.Form != transfer.FormChunks {
-			line = fmt.Sprintf("    %s %s: delta (%s) to %s, %s instead of %s", d.Package, d.Version, d.Form, d.Base, size(d.Bytes), size(d.Plain))
-		}
-		if d.Reason != "" {
-			line += "; " + d.Reason
-		}
-		p.say("%s", line)
+		p.say("    %s", d)
 	}
+}
+
+// String says for people how a package travels.
+func (d deltaView) String() string {
+	name := strings.TrimRight(d.Package+" "+d.Version, " ")
+	line := fmt.Sprintf("%s: as chunks, %s", name, size(d.Bytes))
+	if d.Form != transfer.FormChunks {
+		how := d.Form
+		if d.Files > 0 {
+			how += ", " + count(d.Files, "file", "files")
+		}
+		if len(d.Encoders) > 0 {
+			how += ", " + strings.Join(d.Encoders, ", ")
+		}
+		line = fmt.Sprintf("%s: delta (%s) to %s, %s instead of %s", name, how, d.Base, size(d.Bytes), size(d.Plain))
+	}
+	if d.Reason != "" {
+		line += "; " + d.Reason
+	}
+	return line
 }
 
 func percent(part, whole int64) string {
@@ -318,6 +341,7 @@ type shipmentView struct {
 	Base     []namedView `json:"base"`
 	Rejected []string    `json:"rejected,omitempty"` // releases, with the reason
 	Bytes    int64       `json:"bytes"`
+	Saved    int64       `json:"saved"` // by deltas, about
 	Volumes  int         `json:"volumes"`
 	Medium   string      `json:"medium,omitempty"`
 	Sealed   string      `json:"sealed"`
@@ -333,7 +357,7 @@ func viewShipment(v index.Shipment) shipmentView {
 		}
 	}
 	return shipmentView{v.Peer, v.Serial, v.Bundle.String(), v.Kind, v.State, v.Receipt, v.Reason, viewRefs(v.Releases), viewBases(v.Base), rejected,
-		v.Bytes, v.Volumes, v.Medium, stamp(v.Sealed), stamp(v.Exported), stamp(v.Settled)}
+		v.Bytes, v.Saved, v.Volumes, v.Medium, stamp(v.Sealed), stamp(v.Exported), stamp(v.Settled)}
 }
 
 // shipmentState is the state in people's words.

@@ -108,6 +108,8 @@ func viewStatus(st *transfer.Status) statusView {
 	for _, peer := range st.Peers {
 		view := viewPeer(peer)
 		view.Pending = st.Pending[peer.Name]
+		t := st.Traffic[peer.Name]
+		view.Traffic = &trafficView{t.Sent, t.SentSaved, t.Received, t.ReceivedSaved}
 		v.Peers = append(v.Peers, view)
 	}
 	return v
@@ -131,9 +133,10 @@ func (p *program) tellStatus(st *transfer.Status) {
 	p.tellShipments(st)
 	if len(st.Peers) > 0 {
 		p.put("")
-		rows := [][]string{{"PEER", "LAST HEARD", "WAITS TO BE SENT"}}
+		rows := [][]string{{"PEER", "LAST HEARD", "SENT", "RECEIVED", "WAITS TO BE SENT"}}
 		for _, peer := range st.Peers {
-			rows = append(rows, []string{peer.Name, ago(peer.Heard), waits(st.Pending[peer.Name])})
+			t := st.Traffic[peer.Name]
+			rows = append(rows, []string{peer.Name, ago(peer.Heard), traffic(t.Sent, t.SentSaved), traffic(t.Received, t.ReceivedSaved), waits(st.Pending[peer.Name])})
 		}
 		p.table(rows)
 	}
@@ -143,6 +146,18 @@ func (p *program) tellStatus(st *transfer.Status) {
 			p.say("%s for %s: davit export --results --to %s FOLDER", waitsFor(n), name, name)
 		}
 	}
+}
+
+// traffic says how much went, and how much more it would have been without
+// deltas.
+func traffic(bytes, saved int64) string {
+	switch {
+	case bytes == 0:
+		return "nothing"
+	case saved == 0:
+		return size(bytes)
+	}
+	return fmt.Sprintf("%s, %s saved", size(bytes), size(saved))
 }
 
 func waits(n int) string {

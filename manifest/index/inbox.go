@@ -20,6 +20,7 @@ type Received struct {
 	State    string // manifest.ReceivedQuarantined or ReceivedDone
 	At       time.Time
 	Bytes    int64
+	Saved    int64                      // bytes that deltas saved, as the sender has it
 	Releases []manifest.ReceivedRelease // with their states now: also accepted and rejected
 	Base     []manifest.BundleBase
 }
@@ -98,8 +99,8 @@ func received(ctx context.Context, q querier, where string, args ...any) ([]Rece
 	rows, err := collect(ctx, q, func(r *sql.Rows, v *numbered[Received]) error {
 		b := &v.v
 		return r.Scan(&v.n, &b.Peer, text{&b.Bundle}, &b.Serial, text{&b.Digest}, text{&b.Previous}, &b.Kind, &b.State,
-			moment{&b.At}, &b.Bytes, list[manifest.BundleBase]{&b.Base})
-	}, `SELECT n, peer, bundle, serial, digest, previous, kind, state, arrived, bytes, base FROM received
+			moment{&b.At}, &b.Bytes, &b.Saved, list[manifest.BundleBase]{&b.Base})
+	}, `SELECT n, peer, bundle, serial, digest, previous, kind, state, arrived, bytes, saved, base FROM received
 		WHERE `+where+" ORDER BY n", args...)
 	if err != nil {
 		return nil, err
@@ -149,10 +150,10 @@ func (p *projection) bundleReceived(f *manifest.BundleReceived) error {
 	if err != nil {
 		return err
 	}
-	n, err := p.number(`INSERT INTO received (peer, bundle, serial, digest, previous, kind, state, arrived, bytes, base)
-		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+	n, err := p.number(`INSERT INTO received (peer, bundle, serial, digest, previous, kind, state, arrived, bytes, saved, base)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 		ON CONFLICT (peer, bundle) DO UPDATE SET state = excluded.state WHERE digest = excluded.digest RETURNING n`,
-		f.Peer, f.Bundle.String(), f.Serial, digestText(f.Digest), digestText(f.Previous), f.Kind, f.State, p.at, f.Bytes, base)
+		f.Peer, f.Bundle.String(), f.Serial, digestText(f.Digest), digestText(f.Previous), f.Kind, f.State, p.at, f.Bytes, f.Saved, base)
 	if errors.Is(err, sql.ErrNoRows) {
 		return contradict("another bundle %s of %s was received before", f.Bundle, f.Peer)
 	}

@@ -37,6 +37,7 @@ type Shipment struct {
 	Bytes        int64
 	Volumes      int
 	ContentBytes int64
+	Saved        int64 // bytes that deltas saved, about
 	Medium       string
 	Reason       string // of the receipt, or for presuming it lost
 }
@@ -81,9 +82,9 @@ func shipments(ctx context.Context, q querier, where string, args ...any) ([]Shi
 		s := &v.v
 		return r.Scan(&v.n, &s.Peer, text{&s.Bundle}, &s.Serial, text{&s.Digest}, &s.Kind, &s.State, &s.Receipt,
 			moment{&s.Sealed}, moment{&s.Exported}, moment{&s.Settled}, list[manifest.BundleBase]{&s.Base},
-			&s.Bytes, &s.Volumes, &s.ContentBytes, &s.Medium, &s.Reason)
+			&s.Bytes, &s.Volumes, &s.ContentBytes, &s.Saved, &s.Medium, &s.Reason)
 	}, `SELECT n, peer, bundle, serial, digest, kind, state, receipt, sealed, exported, settled, base,
-		bytes, volumes, content_bytes, medium, reason FROM shipments WHERE `+where+" ORDER BY n", args...)
+		bytes, volumes, content_bytes, saved, medium, reason FROM shipments WHERE `+where+" ORDER BY n", args...)
 	if err != nil {
 		return nil, err
 	}
@@ -163,10 +164,10 @@ func (p *projection) shipmentSealed(f *manifest.ShipmentSealed) error {
 	if err != nil {
 		return err
 	}
-	n, err := p.number(`INSERT INTO shipments (bundle, peer, serial, digest, previous, kind, state, sealed, base, bytes, volumes, content_bytes, medium)
-		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING RETURNING n`,
+	n, err := p.number(`INSERT INTO shipments (bundle, peer, serial, digest, previous, kind, state, sealed, base, bytes, volumes, content_bytes, saved, medium)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING RETURNING n`,
 		f.Bundle.String(), f.Peer, f.Serial, digestText(f.Digest), digestText(f.Previous), f.Kind, ShipmentSealed, p.at, base,
-		f.Bytes, f.Volumes, f.ContentBytes, f.Medium)
+		f.Bytes, f.Volumes, f.ContentBytes, f.Saved, f.Medium)
 	if errors.Is(err, sql.ErrNoRows) {
 		return contradict("serial %d for %s is used up, or the bundle was sealed before", f.Serial, f.Peer)
 	}

@@ -64,3 +64,19 @@ func documentsIn(h Header) string {
 		return "part"
 	}
 }
+
+// Documents reads the documents part, still encrypted, from a volume that
+// holds all of it; nil when it does not.
+func Documents(r io.ReaderAt, h Header) ([]byte, error) {
+	if documentsIn(h) != "all" || h.Documents > maxDocuments {
+		return nil, nil
+	}
+	b := make([]byte, h.Documents)
+	if _, err := r.ReadAt(b, HeaderSize+h.Payload-h.Documents-h.Offset); err != nil && err != io.EOF {
+		return nil, err
+	}
+	return b, nil
+}
+
+// maxDocuments bounds what Documents reads.
+const maxDocuments = 65 << 20

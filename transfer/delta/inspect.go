@@ -1,6 +1,7 @@
 package delta
 
 import (
+	"bytes"
 	"encoding/hex"
 	"io"
 
@@ -62,3 +63,6 @@ func Inspect(delta io.ReaderAt, size int64) (*View, error) {
 	}
 	return v, nil
 }
+
+// Sniff reports whether b begins like a delta, of any version.
+func Sniff(b []byte) bool { return bytes.HasPrefix(b, []byte(magic)) }

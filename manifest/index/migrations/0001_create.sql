@@ -108,6 +108,7 @@ CREATE TABLE shipments (
 	bytes         INTEGER NOT NULL,
 	volumes       INTEGER NOT NULL,
 	content_bytes INTEGER NOT NULL,
+	saved         INTEGER NOT NULL,
 	medium        TEXT    NOT NULL,
 	reason        TEXT    NOT NULL DEFAULT '',
 	UNIQUE (peer, serial)
@@ -169,6 +170,7 @@ CREATE TABLE received (
 	state    TEXT    NOT NULL,
 	arrived  INTEGER NOT NULL,
 	bytes    INTEGER NOT NULL,
+	saved    INTEGER NOT NULL,
 	base     TEXT    NOT NULL, -- JSON list
 	UNIQUE (peer, bundle)
 ) STRICT;

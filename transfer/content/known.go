@@ -1,9 +1,8 @@
-package transfer
+package content
 
 import (
 	"context"
 	"crypto/sha256"
-	"errors"
 	"fmt"
 	"iter"
 
@@ -12,10 +11,10 @@ import (
 	"davit/store/chunk"
 )
 
-// known is what was verified with the bases of a bundle and need not be read
+// Known is what was verified with the bases of a bundle and need not be read
 // again: packages that are the same, and in others with the same name the
-// files that are made of the same chunks. A nil known knows nothing.
-type known struct {
+// files that are made of the same chunks. A nil Known knows nothing.
+type Known struct {
 	bases    []*manifest.Release
 	packages map[packageContent]bool
 	files    map[[sha256.Size]byte]manifest.Digest // by the SHA-256 of the names of their chunks
@@ -38,31 +37,21 @@ func contentOf(p *manifest.Package) packageContent {
 	return c
 }
 
-// known gathers the bases that are held here.
-func (s *Site) known(ctx context.Context, base []manifest.BundleBase) (*known, error) {
-	k := &known{packages: map[packageContent]bool{}, files: map[[sha256.Size]byte]manifest.Digest{}, learned: map[string]bool{}}
-	for _, b := range base {
-		if _, err := s.Index.ReleaseByDigest(ctx, b.Release); errors.Is(err, ErrNotFound) {
-			continue
-		} else if err != nil {
-			return nil, err
-		}
-		r, err := s.release(ctx, b.Release)
-		if err != nil {
-			return nil, err
-		}
-		k.bases = append(k.bases, r)
+// NewKnown knows what is in releases that are held and verified.
+func NewKnown(releases []*manifest.Release) *Known {
+	k := &Known{bases: releases, packages: map[packageContent]bool{}, files: map[[sha256.Size]byte]manifest.Digest{}, learned: map[string]bool{}}
+	for _, r := range releases {
 		for i := range r.Packages {
 			k.packages[contentOf(&r.Packages[i])] = true
 		}
 	}
-	return k, nil
+	return k
 }
 
-func (k *known) has(p *manifest.Package) bool { return k != nil && k.packages[contentOf(p)] }
+func (k *Known) has(p *manifest.Package) bool { return k != nil && k.packages[contentOf(p)] }
 
 // learn takes in the files of several chunks of the bases' packages of a name.
-func (k *known) learn(ctx context.Context, st *store.Store, name string) error {
+func (k *Known) learn(ctx context.Context, st *store.Store, name string) error {
 	if k == nil || k.learned[name] {
 		return nil
 	}
@@ -73,7 +62,7 @@ func (k *known) learn(ctx context.Context, st *store.Store, name string) error {
 			if r.Packages[i].Name != name {
 				continue
 			}
-			err := walkPackage(ctx, st, &r.Packages[i], func(e manifest.TreeEntry, chunks iter.Seq2[chunk.Entry, error]) error {
+			err := Walk(ctx, st, &r.Packages[i], func(e manifest.TreeEntry, chunks iter.Seq2[chunk.Entry, error]) error {
 				list = list[:0]
 				for c, err := range chunks {
 					if err != nil {
@@ -99,7 +88,7 @@ func (k *known) learn(ctx context.Context, st *store.Store, name string) error {
 }
 
 // file returns the SHA-256 of a file of these chunks.
-func (k *known) file(list []chunk.Entry) (manifest.Digest, bool) {
+func (k *Known) file(list []chunk.Entry) (manifest.Digest, bool) {
 	if k == nil || len(k.files) == 0 {
 		return manifest.Digest{}, false
 	}
