@@ -75,7 +75,7 @@ func (x *export) deltas(ctx context.Context, held *holding) ([]chunk.Ref, []chun
 			if slices.ContainsFunc(x.differences, func(d difference) bool { return p.Is(&d.BundleDelta) }) {
 				continue
 			}
-			more, ok, err := x.delta(ctx, p, held)
+			more, ok, err := x.delta(ctx, r.Project, p, held)
 			if err != nil {
 				return nil, nil, fmt.Errorf("package %s: %w", p.Name, err)
 			}
@@ -90,12 +90,12 @@ func (x *export) deltas(ctx context.Context, held *holding) ([]chunk.Ref, []chun
 
 // delta makes or finds the delta of a package. When it goes as chunks instead,
 // ok is false; else loose are the chunks that the delta does not bring.
-func (x *export) delta(ctx context.Context, p content.Part, held *holding) (loose []chunk.Entry, ok bool, err error) {
+func (x *export) delta(ctx context.Context, project string, p content.Part, held *holding) (loose []chunk.Entry, ok bool, err error) {
 	if len(held.releases) == 0 || x.req.NoDelta || x.peer.Card.Delta != deltaVersion || p.Size == 0 ||
 		p.Kind == manifest.PackageFile && p.Size < deltaLeast || len(x.differences) == manifest.MaxBundleDeltas {
 		return nil, false, nil
 	}
-	at, base := chooseBase(p, held)
+	at, base := chooseBase(project, p, held)
 	if base.Package == nil && !x.req.DryRun {
 		return nil, false, nil
 	}
@@ -194,27 +194,32 @@ func (x *export) plainCost(ctx context.Context, entries iter.Seq2[chunk.Entry, e
 	return cost, err
 }
 
-// chooseBase finds another version of a package among the bases: by its name,
-// else by its name with other numbers in it; the newest that is not newer than
-// it, else the oldest.
-func chooseBase(p content.Part, held *holding) (int, content.Part) {
-	for _, same := range []func(a, b string) bool{func(a, b string) bool { return a == b }, content.Similar} {
-		var (
-			best content.Part
-			at   int
-		)
-		for i, r := range held.releases {
-			for _, b := range content.Parts(r) {
-				if b.Kind != p.Kind || b.Attachment != p.Attachment || b.SHA256 == p.SHA256 && b.Size == p.Size || b.Size == 0 || !same(b.Name, p.Name) {
+// chooseBase finds another version of a package among the bases: in the same
+// project and else in others, by its name and else by its name with other
+// numbers in it; the newest that is not newer than it, else the oldest.
+func chooseBase(project string, p content.Part, held *holding) (int, content.Part) {
+	for _, own := range []bool{true, false} {
+		for _, same := range []func(a, b string) bool{func(a, b string) bool { return a == b }, content.Similar} {
+			var (
+				best content.Part
+				at   int
+			)
+			for i, r := range held.releases {
+				if own != (r.Project == project) {
 					continue
 				}
-				if best.Package == nil || nearer(b.Version, best.Version, p.Version) {
-					at, best = i, b
+				for _, b := range content.Parts(r) {
+					if b.Kind != p.Kind || b.Attachment != p.Attachment || b.SHA256 == p.SHA256 && b.Size == p.Size || b.Size == 0 || !same(b.Name, p.Name) {
+						continue
+					}
+					if best.Package == nil || nearer(b.Version, best.Version, p.Version) {
+						at, best = i, b
+					}
 				}
 			}
-		}
-		if best.Package != nil {
-			return at, best
+			if best.Package != nil {
+				return at, best
+			}
 		}
 	}
 	return 0, content.Part{}

@@ -273,7 +273,9 @@ func TestEveryStepOfADelta(t *testing.T) {
 	create := func(v string) {
 		version(v[len(v)-1])
 		base.create(base.dev, "shop", v, small, func(r *transfer.ReleaseRequest) {
-			r.Packages = append(r.Packages, transfer.PackageSource{Source: tool, Name: "tool", Version: v, Path: "tool"})
+			lib := tree(t, map[string]string{"a.txt": "version " + v, "b.bin": v + string(random(4, 60_000)), "c": "same"})
+			r.Packages = append(r.Packages, transfer.PackageSource{Source: tool, Name: "tool", Version: v, Path: "tool"},
+				transfer.PackageSource{Source: lib, Name: "lib", Version: v, Path: "lib"})
 		})
 	}
 	create("1.0")
@@ -291,7 +293,7 @@ func TestEveryStepOfADelta(t *testing.T) {
 	}
 	export := verb{"export", func(w *world) *place { return w.dev }, true, func(w *world) error {
 		r, err := w.dev.Export(ctx(), transfer.ExportRequest{Peer: "prod", Releases: []transfer.ReleaseName{{Project: "shop", Version: "1.1"}}, Medium: w.medium(), MediumName: "the stick"})
-		if err == nil && r.Deltas != 1 {
+		if err == nil && r.Deltas != 2 {
 			return fmt.Errorf("%d deltas", r.Deltas)
 		}
 		return err
