@@ -75,7 +75,7 @@ func (x *export) deltas(ctx context.Context, held *holding) ([]chunk.Ref, []chun
 			if slices.ContainsFunc(x.differences, func(d difference) bool { return p.Is(&d.BundleDelta) }) {
 				continue
 			}
-			more, ok, err := x.delta(ctx, r.Project, p, held)
+			more, ok, err := x.delta(ctx, r, p, held)
 			if err != nil {
 				return nil, nil, fmt.Errorf("package %s: %w", p.Name, err)
 			}
@@ -90,12 +90,17 @@ func (x *export) deltas(ctx context.Context, held *holding) ([]chunk.Ref, []chun
 
 // delta makes or finds the delta of a package. When it goes as chunks instead,
 // ok is false; else loose are the chunks that the delta does not bring.
-func (x *export) delta(ctx context.Context, project string, p content.Part, held *holding) (loose []chunk.Entry, ok bool, err error) {
+func (x *export) delta(ctx context.Context, r *manifest.Release, p content.Part, held *holding) (loose []chunk.Entry, ok bool, err error) {
 	if len(held.releases) == 0 || x.req.NoDelta || x.peer.Card.Delta != deltaVersion || p.Size == 0 ||
 		p.Kind == manifest.PackageFile && p.Size < deltaLeast || len(x.differences) == manifest.MaxBundleDeltas {
 		return nil, false, nil
 	}
-	at, base := chooseBase(project, p, held)
+	at, base := chooseBase(r.Project, p, held)
+	if base.Package == nil {
+		if at, base, err = x.likest(ctx, r, p, held); err != nil && !is[*bucket.NoSpaceError](err) {
+			return nil, false, err
+		}
+	}
 	if base.Package == nil && !x.req.DryRun {
 		return nil, false, nil
 	}

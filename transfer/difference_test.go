@@ -339,3 +339,35 @@ func TestFullEvery(t *testing.T) {
 		t.Fatal(full)
 	}
 }
+
+// A package that was given quite another name is found by what is in it.
+func TestRenamedPackage(t *testing.T) {
+	w := newWorld(t)
+	create := func(v string, names map[string]string) {
+		all := archives(t, v)
+		dir := t.TempDir()
+		w.create(w.dev, "shop", v, small, func(r *transfer.ReleaseRequest) {
+			for name, of := range names {
+				data := all[strings.Replace(of, "V", v, 1)]
+				file := filepath.Join(dir, name)
+				if err := os.WriteFile(file, data, 0o644); err != nil {
+					t.Fatal(err)
+				}
+				r.Packages = append(r.Packages, transfer.PackageSource{Source: file, Name: name, Version: v, Path: name})
+			}
+		})
+	}
+	create("1.0", map[string]string{"server.log.gz": "app-V.log.gz", "classes.zip": "lib.zip", "helper": "tool"})
+	w.promote(w.dev, "prod", "shop", "1.0")
+	w.take(w.prod)
+	w.back()
+	create("1.1", map[string]string{"backend.gz": "app-V.log.gz", "archive": "lib.zip", "program": "tool"})
+	sent := w.promote(w.dev, "prod", "shop", "1.1")
+	if sent.Deltas != 3 {
+		t.Fatalf("%+v", sent.Packages)
+	}
+	w.take(w.prod)
+	if _, err := w.prod.VerifyRelease(ctx(), "shop", "1.1"); err != nil {
+		t.Fatal(err)
+	}
+}

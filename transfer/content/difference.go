@@ -3,6 +3,7 @@ package content
 import (
 	"bufio"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -389,4 +390,25 @@ func spill(ctx context.Context, st *store.Store, ref chunk.Ref, temp string) (*o
 // Similar reports whether two names are the same but for their numbers.
 func Similar(a, b string) bool {
 	return numbers.ReplaceAllString(a, "#") == numbers.ReplaceAllString(b, "#")
+}
+
+// Sketch samples what is in a package: the content of a file, the chunks of a
+// tree.
+func Sketch(ctx context.Context, st *store.Store, p *manifest.Package, temp string) (delta.Sketch, error) {
+	if p.Kind == manifest.PackageTree {
+		var s delta.Sketch
+		for e, err := range st.Entries(ctx, p.Content) {
+			if err != nil {
+				return nil, err
+			}
+			s = s.Add(binary.LittleEndian.Uint64(e.Name[:]))
+		}
+		return s, nil
+	}
+	f, err := spill(ctx, st, p.Content, temp)
+	if err != nil {
+		return nil, err
+	}
+	defer drop(f)
+	return delta.MakeSketch(ctx, f, p.Size, delta.Options{TempDir: temp})
 }
