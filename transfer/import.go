@@ -59,6 +59,7 @@ type BundleOutcome struct {
 	Cause    string // of a refusal: one of manifest.Cause constants
 	Reason   string // for people
 	Missing  []string
+	Saved    int64   // bytes that deltas spared it, as the sender has it
 	Gap      []int64 // serials before this one that have not arrived; never blocks
 	Bytes    int64
 	Releases []manifest.ReceivedRelease
@@ -334,6 +335,7 @@ func (in *incoming) open(ctx context.Context, payload *bundle.Payload) error {
 	if in.doc, err = manifest.Open[manifest.Bundle](in.envelope, in.peer.Card.Signing); err != nil {
 		return refuse(manifest.CauseSignature, "its signature is not that of %s: %v", claim.From, err)
 	}
+	in.out.Saved = in.doc.Saved()
 	for len(rest) > 0 && len(in.letter) <= len(in.doc.Documents) {
 		var line []byte
 		line, rest, _ = bytes.Cut(rest, []byte("\n"))

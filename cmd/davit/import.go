@@ -59,6 +59,7 @@ type bundleView struct {
 	Kind     string         `json:"kind"`
 	Created  string         `json:"created"`
 	Bytes    int64          `json:"bytes"`
+	Saved    int64          `json:"saved"` // by deltas, as the sender has it
 	State    string         `json:"state"` // taken in, repeat, incomplete, refused, damaged, not for this site
 	Code     int            `json:"code"`
 	Cause    string         `json:"cause,omitempty"`
@@ -187,7 +188,7 @@ func (p *program) viewImport(ctx context.Context, s *transfer.Site, r *transfer.
 
 func viewBundle(ctx context.Context, s *transfer.Site, b transfer.BundleOutcome) (bundleView, error) {
 	v := bundleView{From: b.Label.From, To: b.Label.To, Serial: b.Label.Serial, Bundle: b.Label.Bundle.String(), Kind: b.Label.Kind,
-		Created: stamp(b.Label.Created.Time), Bytes: b.Bytes, State: b.State, Cause: b.Cause, Reason: b.Reason,
+		Created: stamp(b.Label.Created.Time), Bytes: b.Bytes, Saved: b.Saved, State: b.State, Cause: b.Cause, Reason: b.Reason,
 		Missing: nonNil(b.Missing), Gap: nonNil(b.Gap), Releases: []incomingView{}, Receipts: []receiptView{}, Results: []resultView{}}
 	switch b.State {
 	case transfer.OutcomeIncomplete:
@@ -331,6 +332,9 @@ func (p *program) tellImport(v *importView, req transfer.ImportRequest, site str
 // tellBundle says what became of one bundle, in a few lines.
 func (p *program) tellBundle(b bundleView, dryRun bool) {
 	head := fmt.Sprintf("Bundle %d from %s, %s of %s", b.Serial, b.From, size(b.Bytes), b.Kind)
+	if b.Saved > 0 {
+		head += fmt.Sprintf(" (deltas spared it %s)", size(b.Saved))
+	}
 	switch b.State {
 	case transfer.OutcomeRepeat:
 		p.say("%s: you have it already, %s.", head, b.Reason)
