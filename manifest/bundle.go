@@ -38,6 +38,7 @@ type Bundle struct {
 	Created   Time             `json:"created"`
 	Kind      string           `json:"kind"`
 	Mode      string           `json:"mode"`
+	Secret    Digest           `json:"secret"` // random; receipt codes are made with it
 	Documents []BundleDocument `json:"documents,omitempty"`
 	Base      []BundleBase     `json:"base,omitempty"` // releases the receiver must hold already
 	Packs     []BundlePack     `json:"packs,omitempty"`
@@ -128,6 +129,7 @@ func (b *Bundle) Validate() error {
 		at("created", b.Created.Validate()),
 		at("kind", oneOf(b.Kind, KindReleases, KindResults)),
 		at("mode", oneOf(b.Mode, ModeSealed)),
+		at("secret", present(b.Secret)),
 		checkDocuments(b.Documents),
 		checkBases(b.Base),
 		b.checkPacks(),

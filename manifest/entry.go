@@ -236,11 +236,22 @@ func (f *ReceiptSettled) check() error {
 		CheckSite(f.Peer),
 		at("bundle", present(f.Bundle)),
 		at("revision", between(f.Revision, 1, MaxSize)),
-		at("receipt", present(f.Receipt)),
+		at("receipt", first(absent("a receipt beside a code", f.Code != "" && !f.Receipt.IsZero()), f.needReceipt())),
+		at("code", checkLine(f.Code, 0, maxCode)),
 		at("state", oneOf(f.State, ReceiptWhole, ReceiptIncomplete, ReceiptRefused)),
 		at("reason", checkText(f.Reason, maxReason)),
 		checkReceiptReleases(f.Releases),
 	)
+}
+
+// maxCode bounds a receipt code in bytes.
+const maxCode = 100
+
+func (f *ReceiptSettled) needReceipt() error {
+	if f.Code != "" {
+		return nil
+	}
+	return present(f.Receipt)
 }
 
 func (f *ResultSettled) check() error {

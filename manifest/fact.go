@@ -193,7 +193,8 @@ type ReceiptSettled struct {
 	Peer     string           `json:"peer"`
 	Bundle   BundleID         `json:"bundle"`
 	Revision int64            `json:"revision"`
-	Receipt  Digest           `json:"receipt"`
+	Receipt  Digest           `json:"receipt"`        // zero when it was a code
+	Code     string           `json:"code,omitempty"` // that was typed in
 	State    string           `json:"state"`
 	Reason   string           `json:"reason,omitempty"`
 	Releases []ReceiptRelease `json:"releases,omitempty"`

@@ -67,7 +67,7 @@ func samples(t testing.TB) map[string]manifest.Document {
 		"release": sampleRelease(),
 		"bundle": &manifest.Bundle{
 			Version: 1, ID: bundle, From: "dev", To: "prod", FromKey: digest("dev"), ToKey: digest("prod"),
-			Serial: 2, Previous: digest("bundle 1"), Created: noon, Kind: manifest.KindReleases, Mode: manifest.ModeSealed,
+			Serial: 2, Previous: digest("bundle 1"), Created: noon, Kind: manifest.KindReleases, Mode: manifest.ModeSealed, Secret: digest("secret"),
 			Documents: []manifest.BundleDocument{{Kind: manifest.DocumentRelease, Digest: digest("release")}, {Kind: manifest.DocumentReceipt, Digest: digest("receipt")}},
 			Base:      []manifest.BundleBase{{Project: "shop", Version: "1.1.0", Release: digest("base"), Serial: 1}},
 			Packs:     []manifest.BundlePack{{Name: pack.Name(digest("pack")), Size: 1 << 26}},
@@ -146,6 +146,7 @@ func sampleFacts(card []byte, sealed string) []manifest.Fact {
 		{DeployStarted: &manifest.DeployStarted{ID: bundle.String(), Project: "shop", Version: "1.2.0", Release: digest("release"), Environment: "production", Actor: "ada", Started: noon}},
 		{DeployEnded: &manifest.DeployEnded{ID: bundle.String(), Result: digest("result"), Status: manifest.StatusSucceeded, Ended: later, Message: "done"}},
 		{StoreChanged: &manifest.StoreChanged{Verb: manifest.StoreGC, Packs: 2, Bytes: 5000, Detail: "two packs that nothing refers to"}},
+		{ReceiptSettled: &manifest.ReceiptSettled{Peer: "prod", Bundle: bundle, Revision: 2, Code: "11234-56789", State: manifest.ReceiptWhole}},
 	}
 }
 

@@ -163,7 +163,7 @@ func (s *Site) prepareExport(ctx context.Context, req ExportRequest) (*export, e
 	}
 	x.bundle = &manifest.Bundle{Version: 1, ID: manifest.NewBundleID(), From: s.Name(), To: req.Peer,
 		FromKey: s.Card.KeyDigest(), ToKey: x.peer.Card.KeyDigest(), Serial: serial + 1, Previous: previous,
-		Created: manifest.NewTime(s.now()), Kind: manifest.KindReleases, Mode: manifest.ModeSealed}
+		Created: manifest.NewTime(s.now()), Kind: manifest.KindReleases, Mode: manifest.ModeSealed, Secret: manifest.NewSecret()}
 	if len(req.Releases) == 0 {
 		x.bundle.Kind = manifest.KindResults
 	}

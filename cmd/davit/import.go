@@ -33,10 +33,17 @@ func (p *program) importCommand() *cli.Command {
 }
 
 func (p *program) settleCommand() *cli.Command {
-	return &cli.Command{Name: "settle", Usage: "take in receipts and results from a medium", ArgsUsage: "FOLDER",
-		Description: "As import does, but leaves bundles of releases alone.",
-		Flags:       []cli.Flag{&cli.BoolFlag{Name: "dry-run", Usage: "verify and show, change nothing"}},
+	return &cli.Command{Name: "settle", Usage: "take in receipts and results from a medium, or a receipt code", ArgsUsage: "[FOLDER]",
+		Description: "As import does, but leaves bundles of releases alone.\nWith --code, a receipt that was read out at the other site (davit receipt code).",
+		Flags: []cli.Flag{&cli.BoolFlag{Name: "dry-run", Usage: "verify and show, change nothing"},
+			&cli.StringFlag{Name: "code", Usage: "the receipt `CODE` that was read out"}},
 		Action: p.withSite(func(ctx context.Context, c *cli.Context, s *transfer.Site, _ *home) error {
+			if code := c.String("code"); code != "" {
+				return p.settleCode(ctx, c, s, code)
+			}
+			if c.NArg() == 0 {
+				return usagef("where are they? give the FOLDER, or --code CODE")
+			}
 			return p.importFrom(ctx, c, s, transfer.ImportRequest{Only: manifest.KindResults, DryRun: c.Bool("dry-run")})
 		})}
 }
@@ -227,22 +234,7 @@ func viewBundle(ctx context.Context, s *transfer.Site, b transfer.BundleOutcome)
 		v.Releases = append(v.Releases, view)
 	}
 	for _, r := range b.Receipts {
-		view := receiptView{Serial: r.Serial, State: r.State, Reason: r.Reason, Missing: r.Missing}
-		for _, rel := range r.Releases {
-			name := rel.Project + " " + rel.Version
-			switch rel.State {
-			case manifest.StateAccepted:
-				view.Accepted = append(view.Accepted, name)
-			case manifest.StateRejected:
-				if rel.Reason != "" {
-					name += " (" + rel.Reason + ")"
-				}
-				view.Rejected = append(view.Rejected, name)
-			default:
-				view.Waiting = append(view.Waiting, name)
-			}
-		}
-		v.Receipts = append(v.Receipts, view)
+		v.Receipts = append(v.Receipts, viewReceipt(&r))
 	}
 	for _, r := range b.Results {
 		v.Results = append(v.Results, resultView{r.ID, r.Project, r.Version, r.Site + "/" + r.Environment, r.Status, r.Actor,
@@ -382,22 +374,7 @@ func (p *program) tellBundle(b bundleView, dryRun bool) {
 }
 
 func (p *program) tellReceipt(from string, r receiptView) {
-	line := fmt.Sprintf("  %s answers bundle %d: arrived", from, r.Serial)
-	switch r.State {
-	case manifest.ReceiptIncomplete:
-		line = fmt.Sprintf("  %s answers bundle %d: incomplete, it lacks %s", from, r.Serial, list(r.Missing))
-	case manifest.ReceiptRefused:
-		line = fmt.Sprintf("  %s answers bundle %d: refused: %s", from, r.Serial, r.Reason)
-	}
-	for _, part := range []struct {
-		word  string
-		names []string
-	}{{"accepted", r.Accepted}, {"rejected", r.Rejected}, {"not decided yet on", r.Waiting}} {
-		if len(part.names) > 0 {
-			line += ", " + part.word + " " + list(part.names)
-		}
-	}
-	p.say("%s.", printable(line))
+	p.say("  %s answers bundle %d: %s.", from, r.Serial, printable(r.String()))
 }
 
 // serials names serials as people do.

@@ -148,7 +148,7 @@ func (p *program) app() *cli.App {
 	app.Commands = []*cli.Command{
 		p.initCommand(), p.cardCommand(), p.peerCommand(),
 		p.releaseCommand(), p.promoteCommand(), p.exportCommand(), p.shipmentCommand(),
-		p.importCommand(), p.settleCommand(), p.inboxCommand(),
+		p.importCommand(), p.settleCommand(), p.receiptCommand(), p.inboxCommand(),
 		p.setCommand(), p.unsetCommand(), p.valuesCommand(),
 		p.deployCommand(), p.materializeCommand(), p.logCommand(),
 		p.statusCommand(),

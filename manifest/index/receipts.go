@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"time"
 
 	"davit/manifest"
 )
@@ -39,6 +40,21 @@ func (x *Index) PendingDocuments(ctx context.Context, peer string) ([]manifest.B
 				WHERE b.peer = ?1 AND c.release = deployments.release)
 		) ORDER BY kind, issued`, peer)
 	return all, x.fail(ctx, "list documents for "+peer, err)
+}
+
+// SettledRevision returns the revision of the newest receipt of a peer for a
+// bundle and when it was taken in; 0 when there is none.
+func (x *Index) SettledRevision(ctx context.Context, peer string, bundle manifest.BundleID) (int64, time.Time, error) {
+	type settled struct {
+		revision int64
+		at       time.Time
+	}
+	v, err := one(ctx, x.read, func(r *sql.Rows, v *settled) error { return r.Scan(&v.revision, moment{&v.at}) },
+		"SELECT revision, settled FROM receipts_settled WHERE peer = ? AND bundle = ?", peer, bundle.String())
+	if errors.Is(err, sql.ErrNoRows) {
+		return 0, time.Time{}, nil
+	}
+	return v.revision, v.at, x.fail(ctx, "look up answer to "+bundle.String(), err)
 }
 
 func (p *projection) receiptIssued(f *manifest.ReceiptIssued) error {
