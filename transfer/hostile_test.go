@@ -599,7 +599,7 @@ func TestVolumes(t *testing.T) {
 	if err := os.Rename(second, hide); err != nil {
 		t.Fatal(err)
 	}
-	r := w.take(w.prod)
+	r := w.take(w.prod, func(r *transfer.ImportRequest) { r.DryRun = true })
 	if b := r.Bundles[0]; b.State != transfer.OutcomeIncomplete || len(b.Missing) != 1 || b.Missing[0] != sent.Files[1] {
 		t.Fatalf("%+v", b)
 	}

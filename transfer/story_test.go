@@ -3,12 +3,14 @@ package transfer_test
 import (
 	"bytes"
 	"errors"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
 	"davit/manifest"
 	"davit/manifest/index"
+	"davit/store/bucket"
 	"davit/transfer"
 )
 
@@ -165,4 +167,70 @@ func stickBytes(t *testing.T, w *world) int64 {
 		n += info.Size
 	}
 	return n
+}
+
+// Volumes come on one stick after another, in no order, some of them damaged.
+func TestVolumesOnSeveralSticks(t *testing.T) {
+	w := newWorld(t)
+	files := map[string]string{"big": string(random(5, 4_500_000))}
+	w.create(w.dev, "shop", "1.0", files)
+	sent := w.promote(w.dev, "prod", "shop", "1.0", func(r *transfer.ExportRequest) { r.VolumeSize = 1 << 20 })
+	if len(sent.Files) < 5 {
+		t.Fatal(sent.Files)
+	}
+	whole := w.stick
+	bring := func(damage bool, volumes ...int) *transfer.ImportReport {
+		t.Helper()
+		w.stick = w.folder()
+		for _, v := range volumes {
+			data, err := bucket.Get(ctx(), whole, sent.Files[v], 2<<20)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if damage {
+				data[50_000] ^= 1
+			}
+			if err := os.WriteFile(filepath.Join(w.stick.Path(), sent.Files[v]), data, 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		return w.take(w.prod)
+	}
+	last := len(sent.Files) - 1
+	for i, step := range []struct {
+		damage        bool
+		volumes       []int
+		kept, missing int
+	}{{false, []int{2, last}, 2, last - 1}, {true, []int{0}, 2, last - 1}, {false, []int{2}, 2, last - 1}, {false, []int{0, 1}, 4, last - 3}} {
+		r := bring(step.damage, step.volumes...)
+		b := r.Bundles[0]
+		if b.State != transfer.OutcomeIncomplete || b.Kept != step.kept || len(b.Missing) != step.missing {
+			t.Fatalf("step %d: %+v", i, b)
+		}
+	}
+	var rest []int
+	for v := 3; v < last; v++ {
+		rest = append(rest, v)
+	}
+	r := bring(false, rest...)
+	if len(r.Accepted) != 1 || r.Accepted[0].State != manifest.StateAccepted {
+		t.Fatalf("%+v", r)
+	}
+	if _, err := w.prod.VerifyRelease(ctx(), "shop", "1.0"); err != nil {
+		t.Fatal(err)
+	}
+	if left, err := filepath.Glob(filepath.Join(w.prod.dir, "work", "incoming", "*", "*")); err != nil || len(left) > 0 {
+		t.Fatalf("%v %v", left, err)
+	}
+	// Of a stranger nothing is kept.
+	w.create(w.dev, "shop", "1.1", map[string]string{"big": string(random(6, 4_500_000))})
+	w.stick = w.folder()
+	sent = w.promote(w.dev, "prod", "shop", "1.1", func(r *transfer.ExportRequest) { r.VolumeSize = 1 << 20 })
+	whole = w.stick
+	if err := w.prod.RemovePeer(ctx(), "dev"); err != nil {
+		t.Fatal(err)
+	}
+	if b := bring(false, 1, 2).Bundles[0]; b.State != transfer.OutcomeIncomplete || b.Kept != 0 {
+		t.Fatalf("%+v", b)
+	}
 }

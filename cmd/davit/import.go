@@ -72,6 +72,7 @@ type bundleView struct {
 	Cause    string         `json:"cause,omitempty"`
 	Reason   string         `json:"reason,omitempty"`
 	Missing  []string       `json:"missing"` // volumes or releases
+	Kept     int            `json:"kept"`    // volumes of an incomplete one that are kept for the next medium
 	Gap      []int64        `json:"gap"`     // serials before it that have not arrived
 	Releases []incomingView `json:"releases"`
 	Receipts []receiptView  `json:"receipts"`
@@ -196,7 +197,7 @@ func (p *program) viewImport(ctx context.Context, s *transfer.Site, r *transfer.
 func viewBundle(ctx context.Context, s *transfer.Site, b transfer.BundleOutcome) (bundleView, error) {
 	v := bundleView{From: b.Label.From, To: b.Label.To, Serial: b.Label.Serial, Bundle: b.Label.Bundle.String(), Kind: b.Label.Kind,
 		Created: stamp(b.Label.Created.Time), Bytes: b.Bytes, Saved: b.Saved, State: b.State, Cause: b.Cause, Reason: b.Reason,
-		Missing: nonNil(b.Missing), Gap: nonNil(b.Gap), Releases: []incomingView{}, Receipts: []receiptView{}, Results: []resultView{}}
+		Missing: nonNil(b.Missing), Kept: b.Kept, Gap: nonNil(b.Gap), Releases: []incomingView{}, Receipts: []receiptView{}, Results: []resultView{}}
 	switch b.State {
 	case transfer.OutcomeIncomplete:
 		v.Code = exitIncomplete
@@ -331,7 +332,14 @@ func (p *program) tellBundle(b bundleView, dryRun bool) {
 	case transfer.OutcomeRepeat:
 		p.say("%s: you have it already, %s.", head, b.Reason)
 	case transfer.OutcomeIncomplete:
-		p.warn("%s is not complete: %s. Put these into the same folder and run it again:\n  %s", head, b.Reason, strings.Join(b.Missing, "\n  "))
+		what := "Put these into the same folder and run it again"
+		switch {
+		case dryRun:
+			what = "Missing"
+		case b.Kept > 0:
+			what = fmt.Sprintf("%s kept here, so the medium may go; import the others when they come, in any order", count(b.Kept, "volume is", "volumes are"))
+		}
+		p.warn("%s is not complete: %s. %s:\n  %s", head, printable(b.Reason), what, strings.Join(b.Missing, "\n  "))
 	case transfer.OutcomeRefused:
 		p.warn("%s was refused: %s", head, printable(b.Reason))
 	case transfer.OutcomeDamaged:
