@@ -219,13 +219,13 @@ func (b *Bundle) checkDeltas() error {
 	for _, r := range b.Base {
 		bases[r.Release] = true
 	}
-	names, targets := seen[Digest]{}, seen[Digest]{}
+	names, targets := seen[Digest]{}, seen[string]{}
 	var total int64
 	for i, d := range b.Deltas {
 		if err := item("delta", i, d.Package,
 			at("name", present(d.Name), names.add(d.Name)),
 			at("size", between(d.Size, 1, MaxSize-total)),
-			at("target", d.Target.check(), targets.add(d.Target.SHA256)),
+			at("target", d.Target.check(), targets.add(d.Kind+d.Target.SHA256.String())),
 			at("base", d.Base.check()),
 			at("kind", oneOf(d.Kind, PackageFile, PackageTree)),
 			d.checkPlace(),

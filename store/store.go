@@ -70,6 +70,8 @@ var (
 	ErrList = errors.New("a chunk list contradicts itself")
 	// ErrMissing: a chunk or document is not in the store.
 	ErrMissing = errors.New("not in the store")
+	// ErrTooManyChunks: a stream is longer than a store takes.
+	ErrTooManyChunks = errors.New("too many chunks")
 )
 
 // MissingChunkError names a chunk that the store does not hold.

@@ -520,7 +520,7 @@ func (st *Stream) append(e chunk.Entry) error {
 		}
 	}
 	if st.entries++; st.entries > MaxEntries {
-		return fmt.Errorf("a package of more than %d chunks (about 2 TiB) is more than davit takes; split it", MaxEntries)
+		return fmt.Errorf("%w: a package of more than %d chunks (about 2 TiB) is more than davit takes; split it", ErrTooManyChunks, MaxEntries)
 	}
 	st.last = e
 	st.size += int64(e.Length)
@@ -573,6 +573,10 @@ func (st *Stream) Then(fn func() error) error {
 	}
 	return nil
 }
+
+// Push sends on what waits to become a batch, so that many callbacks do not
+// hold more memory than the caller wants.
+func (st *Stream) Push() error { return st.w.push() }
 
 // Refer adds a chunk whose bytes are elsewhere, or will be. It is called only
 // within a callback of Add or Then of the same stream.

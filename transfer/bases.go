@@ -123,7 +123,7 @@ func (x *export) held(ctx context.Context) (*holding, error) {
 	}
 	for _, ref := range x.chooseBases(refs) {
 		r, err := x.s.release(ctx, ref.Release)
-		if errors.Is(err, store.ErrMissing) {
+		if errors.Is(err, store.ErrMissing) || errors.Is(err, store.ErrDamaged) {
 			continue // sent once, no longer here: it cannot help
 		}
 		if err != nil {
@@ -133,8 +133,9 @@ func (x *export) held(ctx context.Context) (*holding, error) {
 		h.releases, h.used = append(h.releases, r), append(h.used, false)
 		h.base = append(h.base, manifest.BundleBase{Project: ref.Project, Version: ref.Version, Release: ref.Release})
 		for e, err := range x.s.chunksOf(ctx, content.Refs(r)) {
-			if errors.Is(err, store.ErrMissing) {
-				h.releases[at] = &manifest.Release{} // not whole here: no base for deltas
+			if errors.Is(err, store.ErrMissing) || errors.Is(err, store.ErrDamaged) || errors.Is(err, store.ErrList) {
+				x.s.log.Warn("a release that the peer holds is not whole here, so less of it is counted on; run davit check", "release", ref.Project+" "+ref.Version, "error", err)
+				h.releases[at] = &manifest.Release{} // no base for deltas
 				break
 			}
 			if err != nil {
@@ -152,17 +153,20 @@ func (x *export) chooseBases(refs []manifest.ReleaseRef) []manifest.ReleaseRef {
 		sent[r.Project] = true
 	}
 	slices.SortStableFunc(refs, func(a, b manifest.ReleaseRef) int { return manifest.CompareVersions(b.Version, a.Version) })
+	// The newest of each project that is sent, then the second of each, and so on.
 	taken := map[string]int{}
-	var same, other []manifest.ReleaseRef
+	var same [basesSame][]manifest.ReleaseRef
+	var other []manifest.ReleaseRef
 	for _, r := range refs {
+		n := taken[r.Project]
 		taken[r.Project]++
 		switch {
-		case sent[r.Project] && taken[r.Project] <= basesSame:
-			same = append(same, r)
-		case !sent[r.Project] && taken[r.Project] == 1 && len(other) < basesOther:
+		case sent[r.Project] && n < basesSame:
+			same[n] = append(same[n], r)
+		case !sent[r.Project] && n == 0 && len(other) < basesOther:
 			other = append(other, r)
 		}
 	}
-	all := append(same, other...)
+	all := append(slices.Concat(same[:]...), other...)
 	return all[:min(len(all), basesSame+basesOther)]
 }

@@ -133,7 +133,8 @@ type export struct {
 	selection *store.Selection
 	groups    []packGroup
 
-	differences []difference // deltas, in the order of the payload
+	differences []difference  // deltas, in the order of the payload
+	encoder     *pack.Encoder // to estimate; made when it is first needed
 
 	payload int64 // bytes of all packs, deltas and documents
 	docSize int64 // bytes of the documents part

@@ -24,3 +24,6 @@ var NewMask = newMaskWriter
 func (s *Site) Record(ctx context.Context, facts ...manifest.Fact) error {
 	return s.record(ctx, facts...)
 }
+
+// SetDeltasKept changes how many bytes of deltas are kept.
+func SetDeltasKept(n int64) { deltasKept = n }

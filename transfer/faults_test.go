@@ -63,6 +63,9 @@ func failures(r *transfer.ImportReport, err error) error {
 		for _, b := range r.Bundles {
 			err = errors.Join(err, b.Err)
 		}
+		for _, d := range r.Accepted {
+			err = errors.Join(err, d.Err)
+		}
 	}
 	return err
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"davit/manifest"
 	"davit/manifest/index"
@@ -58,10 +59,13 @@ func (s *Site) judge(ctx context.Context, v *manifest.ReceivedRelease) error {
 		return err
 	}
 	if newest != "" && manifest.CompareVersions(v.Version, newest) < 0 {
-		v.State, v.Reason = manifest.StateOlder, fmt.Sprintf("%s is held here; needs --allow-rollback", newest)
+		v.State, v.Reason = manifest.StateOlder, newest+needsRollback
 	}
 	return nil
 }
+
+// needsRollback ends the reason of a release that waits for nothing but a word.
+const needsRollback = " is held here; needs --allow-rollback"
 
 // newest returns the highest version of a project that is visible here.
 func (s *Site) newest(ctx context.Context, project string) (string, error) {
@@ -127,6 +131,12 @@ func (in *incoming) examine(ctx context.Context) (err error) {
 					return err
 				}
 			}
+			if in.heal {
+				err := in.s.applyDeltas(ctx, view, in.doc, in.envelope.Digest(), in.releases[i])
+				if err != nil && !is[*WaitingError](err) {
+					return err
+				}
+			}
 			continue
 		}
 		err := in.s.examineRelease(ctx, view, in.releases[i], in.doc, in.envelope.Digest())
@@ -176,10 +186,9 @@ func (s *Site) examineRelease(ctx context.Context, view *store.Store, r *manifes
 	if err != nil {
 		return err
 	}
-	if err := s.applyDeltas(ctx, view, doc, digest, r); err != nil {
-		return err
+	if err = s.applyDeltas(ctx, view, doc, digest, r); err == nil {
+		err = content.Verify(ctx, view, r, known)
 	}
-	err = content.Verify(ctx, view, r, known)
 	switch {
 	case errors.Is(err, store.ErrMissing):
 		missing, berr := s.missingBases(ctx, doc.Base)
@@ -340,7 +349,9 @@ func (s *Site) acceptOpen(ctx context.Context, rollback bool, bundles []BundleOu
 		here := slices.ContainsFunc(bundles, func(b BundleOutcome) bool {
 			return b.Label.Bundle == it.Bundle && b.Label.From == it.Peer && (b.State == OutcomeTaken || b.State == OutcomeRepeat)
 		})
-		return !here && (it.State != manifest.StateWaiting || it.Reason == "")
+		waited := it.State == manifest.StateWaiting && it.Reason != "" ||
+			rollback && it.State == manifest.StateOlder && !strings.HasSuffix(it.Reason, needsRollback)
+		return !here && !waited
 	})
 	slices.SortStableFunc(items, func(a, b index.InboxItem) int { return manifest.CompareVersions(a.Version, b.Version) })
 	var decisions []Decision
@@ -353,8 +364,11 @@ func (s *Site) acceptOpen(ctx context.Context, rollback bool, bundles []BundleOu
 				continue
 			}
 			d, err := s.accept(ctx, *it, rollback)
-			if err != nil {
+			if err != nil && ctx.Err() != nil {
 				return decisions, err
+			}
+			if err != nil { // one release must not stand in the way of the others
+				d.Err, d.Reason = err, err.Error()
 			}
 			at := slices.IndexFunc(decisions, func(o Decision) bool { return o.Release == d.Release && o.Peer == d.Peer })
 			if at < 0 {

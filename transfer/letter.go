@@ -79,8 +79,8 @@ func (l *Letter) Deltas() []DeltaReport {
 		v := DeltaReport{Package: "?", Form: d.Form, Bytes: d.Size, Plain: d.Plain}
 		for _, r := range l.Releases {
 			for _, p := range content.Parts(r) {
-				if p.Is(d) {
-					v.Package, v.Version = p.Name, p.Version
+				if p.Target() == content.TargetOf(d) {
+					v.Package, v.Version, v.Attachment = p.Name, p.Version, p.Attachment
 				}
 			}
 		}

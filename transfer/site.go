@@ -25,7 +25,6 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"strings"
 	"sync"
 	"time"
 
@@ -41,7 +40,7 @@ type Options struct {
 	Name    string             // of the site; Create only
 	Bucket  bucket.Bucket      // the site's store
 	Index   string             // path of the SQLite file
-	WorkDir string             // for locks, lists and work folders of deployments; made if needed
+	WorkDir string             // for locks, temporary files, kept deltas and volumes, work folders of deployments; made if needed
 	Keys    *manifest.SiteKeys // the site's own
 	Actor   string             // who acts, for the audit log, such as "ann@buildhost"
 	Davit   string             // version of the program
@@ -226,16 +225,21 @@ func sweepWork(work string) error {
 		return err
 	}
 	defer lock.Unlock()
-	entries, err := os.ReadDir(work)
-	if err != nil {
-		return err
-	}
-	for _, e := range entries {
-		if !strings.HasPrefix(e.Name(), "davit-") || !e.Type().IsRegular() {
+	for _, dir := range []string{work, filepath.Join(work, deltasDir)} {
+		entries, err := os.ReadDir(dir)
+		if errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
-		if err := os.Remove(filepath.Join(work, e.Name())); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return fmt.Errorf("remove what a broken-off run left: %w", err)
+		if err != nil {
+			return err
+		}
+		for _, e := range entries {
+			if !isTemporary(e.Name()) || !e.Type().IsRegular() {
+				continue
+			}
+			if err := os.Remove(filepath.Join(dir, e.Name())); err != nil && !errors.Is(err, fs.ErrNotExist) {
+				return fmt.Errorf("remove what a broken-off run left: %w", err)
+			}
 		}
 	}
 	return nil

@@ -24,11 +24,15 @@ func (p *program) inspectVolume(c *cli.Context, f *os.File, size int64) error {
 	if err != nil {
 		return fmt.Errorf("%s: %w", f.Name(), err)
 	}
-	letter, note := p.letterOf(c, f, v)
+	letter, note, lerr := p.letterOf(c, f, v)
+	if lerr != nil {
+		return lerr
+	}
 	view := struct {
 		*bundle.Inspection
 		Letter *letterView `json:"carries,omitempty"`
-	}{v, letter}
+		Note   string      `json:"note"` // what was not verified, or why it cannot be told what it carries
+	}{v, letter, note}
 	err = p.result(view, func() {
 		h := v.Header
 		rows := [][]string{
@@ -76,14 +80,17 @@ type letterView struct {
 
 // letterOf opens the documents of a bundle, if that can be done here, and says
 // how, or why not.
-func (p *program) letterOf(c *cli.Context, f *os.File, v *bundle.Inspection) (*letterView, string) {
+func (p *program) letterOf(c *cli.Context, f *os.File, v *bundle.Inspection) (*letterView, string, error) {
 	const trust = "Nothing of it was verified; davit import says whether to trust it."
 	if v.Holds != "all" {
-		return nil, "What it carries and who signed it stands in another volume, encrypted; davit import says whether to trust it."
+		return nil, "What it carries and who signed it stands in another volume, encrypted; davit import says whether to trust it.", nil
 	}
 	l, err := p.openLetter(c, f, v)
+	if err != nil && c.String("identity") != "" {
+		return nil, "", err // asked for by name
+	}
 	if err != nil {
-		return nil, fmt.Sprintf("What it carries and who signed it stands inside the encryption, which cannot be opened here (%v); davit import says whether to trust it.", err)
+		return nil, fmt.Sprintf("What it carries and who signed it stands inside the encryption, which cannot be opened here (%v); davit import says whether to trust it.", err), nil
 	}
 	view := &letterView{Releases: []string{}, Documents: len(l.Bundle.Documents), Base: viewBases(l.Bundle.Base),
 		Packs: len(l.Bundle.Packs), Deltas: []deltaView{}, Saved: l.Bundle.Saved()}
@@ -96,7 +103,7 @@ func (p *program) letterOf(c *cli.Context, f *os.File, v *bundle.Inspection) (*l
 	for _, d := range l.Deltas() {
 		view.Deltas = append(view.Deltas, deltaView(d))
 	}
-	return view, trust
+	return view, trust, nil
 }
 
 func (p *program) openLetter(c *cli.Context, f *os.File, v *bundle.Inspection) (*transfer.Letter, error) {
@@ -106,7 +113,7 @@ func (p *program) openLetter(c *cli.Context, f *os.File, v *bundle.Inspection) (
 	}
 	keys, _, err := p.identities(c)
 	if err != nil {
-		return nil, errors.New("there is no site here, and no --identity")
+		return nil, err
 	}
 	l, err := transfer.OpenLetter(sealed, keys)
 	if !errors.Is(err, pack.ErrWrongKey) || c.String("identity") != "" {
@@ -201,8 +208,12 @@ func (p *program) inspectDelta(f io.ReaderAt, n int64, name string) error {
 			rows = append(rows, []string{"Builds on:", fmt.Sprintf("%s of the base and its listing", count(t.Partners, "file", "files"))},
 				[]string{"Listing:", exact(t.Listing)}, []string{"Chunks from elsewhere:", fmt.Sprint(t.Loose)})
 		}
-		rows = append(rows, []string{"Base:", exact(d.Base.Size) + ", sha256 " + d.Base.SHA256},
-			[]string{"Target:", exact(d.Target.Size) + ", sha256 " + d.Target.SHA256})
+		base, target := "Base:", "Target:"
+		if view.Tree != nil { // archives that are made for the delta alone
+			base, target = "Base, as archive:", "Target, as archive:"
+		}
+		rows = append(rows, []string{base, exact(d.Base.Size) + ", sha256 " + d.Base.SHA256},
+			[]string{target, exact(d.Target.Size) + ", sha256 " + d.Target.SHA256})
 		if d.Form == delta.Opened {
 			rows = append(rows, []string{"Opened:", fmt.Sprintf("base %s, target %s", exact(d.Source), exact(d.Opened))})
 		}

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -95,12 +96,13 @@ type exportView struct {
 
 // deltaView says how one package travels, and why.
 type deltaView struct {
-	Package string `json:"package"`
-	Version string `json:"version"`
-	Base    string `json:"base,omitempty"`
-	Form    string `json:"form"` // chunks, raw or opened
-	Bytes   int64  `json:"bytes"`
-	Plain   int64  `json:"plain"` // what its new chunks would take
+	Package    string `json:"package"`
+	Version    string `json:"version"`
+	Attachment bool   `json:"attachment"`
+	Base       string `json:"base,omitempty"`
+	Form       string `json:"form"` // chunks, raw or opened
+	Bytes      int64  `json:"bytes"`
+	Plain      int64  `json:"plain"` // what its new chunks would take
 	// Files of a folder that changed, and encoders of compressed streams that
 	// the peer needs.
 	Files    int      `json:"files,omitempty"`
@@ -112,12 +114,13 @@ type namedView struct {
 	Project string `json:"project"`
 	Version string `json:"version"`
 	Digest  string `json:"digest"`
+	Serial  int64  `json:"serial,omitempty"` // of a base: of the bundle that brought it
 }
 
 func viewRefs(refs []manifest.ReleaseRef) []namedView {
 	out := []namedView{}
 	for _, r := range refs {
-		out = append(out, namedView{r.Project, r.Version, r.Release.String()})
+		out = append(out, namedView{Project: r.Project, Version: r.Version, Digest: r.Release.String()})
 	}
 	return out
 }
@@ -125,7 +128,7 @@ func viewRefs(refs []manifest.ReleaseRef) []namedView {
 func viewBases(bases []manifest.BundleBase) []namedView {
 	out := []namedView{}
 	for _, b := range bases {
-		out = append(out, namedView{b.Project, b.Version, b.Release.String()})
+		out = append(out, namedView{b.Project, b.Version, b.Release.String(), b.Serial})
 	}
 	return out
 }
@@ -280,8 +283,11 @@ func (p *program) tellDeltas(v exportView) {
 		}
 	}
 	if v.Deltas > 0 {
-		p.say("  %s as %s: %s instead of %s (%s saved).", count(v.Deltas, "package travels", "packages travel"),
-			map[bool]string{true: "a delta", false: "deltas"}[v.Deltas == 1], size(bytes), size(plain), percent(plain-bytes, plain))
+		one, many := "package travels as a delta", "packages travel as deltas"
+		if slices.ContainsFunc(v.Packages, func(d deltaView) bool { return d.Attachment && d.Form != transfer.FormChunks }) {
+			one, many = "attachment travels as a delta", "packages and attachments travel as deltas"
+		}
+		p.say("  %s: %s instead of %s (%s saved).", count(v.Deltas, one, many), size(bytes), size(plain), percent(plain-bytes, plain))
 	}
 	if !v.DryRun {
 		return

@@ -161,9 +161,9 @@ func newNamesakes() *namesakes {
 // as alike: the folder and the name, the name with all folders, the name alone.
 func (n *namesakes) keys(path string) [3]uint64 {
 	i := strings.LastIndexByte(path, '/') + 1
-	name := numbers.ReplaceAllString(path[i:], "#")
+	name := Pattern(path[i:])
 	return [3]uint64{maphash.String(n.seed, path[:i]+"/"+name),
-		maphash.String(n.seed, numbers.ReplaceAllString(path[:i], "#")+name), maphash.String(n.seed, name)}
+		maphash.String(n.seed, Pattern(path[:i])+name), maphash.String(n.seed, name)}
 }
 
 func (n *namesakes) add(path string, at int, size int64) {
@@ -217,7 +217,7 @@ func alikeness(a, b string) int {
 		switch x, y := a[i+1:], b[j+1:]; {
 		case x == y:
 			n += 2
-		case Similar(x, y):
+		case Pattern(x) == Pattern(y):
 			n++
 		default:
 			return n

@@ -58,9 +58,19 @@ func Parts(r *manifest.Release) []Part {
 	return all
 }
 
-// Is reports whether a delta is for this part.
-func (p Part) Is(d *manifest.BundleDelta) bool {
-	return p.Kind == d.Kind && d.Target == manifest.BundleFile{SHA256: p.SHA256, Size: p.Size}
+// Target is what a delta gives: two parts with one target are the same bytes.
+type Target struct {
+	Kind   string
+	SHA256 manifest.Digest
+	Size   int64
+}
+
+// Target returns what a delta of this part gives.
+func (p Part) Target() Target { return Target{p.Kind, p.SHA256, p.Size} }
+
+// TargetOf returns what a delta in a bundle gives.
+func TargetOf(d *manifest.BundleDelta) Target {
+	return Target{d.Kind, d.Target.SHA256, d.Target.Size}
 }
 
 // IsBase reports whether a delta is from this part.

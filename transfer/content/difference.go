@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"iter"
+	"math"
 	"os"
 	"slices"
 	"time"
@@ -22,6 +23,10 @@ import (
 // Options for Make and Apply.
 type Options struct {
 	TempDir string
+
+	// For Apply: whether there is room for so many bytes in TempDir and the
+	// store; an error stops it. nil: not asked.
+	Room func(need int64) error
 
 	// For Make alone:
 	Limit    int64                 // a difference of this size or more is delta.ErrNotWorth; 0: the size of the target
@@ -92,12 +97,19 @@ func Apply(ctx context.Context, st *store.Store, base, target *manifest.Package,
 	if target.Kind == manifest.PackageTree {
 		return applyTree(ctx, st, base, target, difference, size, o)
 	}
+	v, err := promised(difference, size, target.Size, target.Size)
+	if err != nil {
+		return err
+	}
+	if err := o.room(base.Size, v); err != nil {
+		return err
+	}
 	old, err := spill(ctx, st, base.Content, o.TempDir)
 	if err != nil {
 		return err
 	}
 	defer drop(old)
-	out, err := applyDelta(ctx, old, base.Size, difference, size, target.Size, target.Size, o)
+	out, err := applyDelta(ctx, old, base.Size, difference, size, o)
 	if err != nil {
 		return err
 	}
@@ -116,8 +128,8 @@ func Apply(ctx context.Context, st *store.Store, base, target *manifest.Package,
 	return nil
 }
 
-// applyDelta applies a delta whose target has least to most bytes.
-func applyDelta(ctx context.Context, base io.ReaderAt, baseSize int64, d io.ReaderAt, size, least, most int64, o Options) (*os.File, error) {
+// promised looks at the header of a delta whose target has least to most bytes.
+func promised(d io.ReaderAt, size, least, most int64) (*delta.View, error) {
 	v, err := delta.Inspect(d, size)
 	if err != nil {
 		return nil, err
@@ -125,6 +137,23 @@ func applyDelta(ctx context.Context, base io.ReaderAt, baseSize int64, d io.Read
 	if v.Target.Size < least || v.Target.Size > most {
 		return nil, fmt.Errorf("%w: it promises %d bytes, which is not what was signed", ErrDamaged, v.Target.Size)
 	}
+	return v, nil
+}
+
+// room asks for what a delta takes at most: the base, opened too, the target,
+// opened too and put together, and what of it is new in the store.
+func (o Options) room(base int64, v *delta.View) error {
+	if o.Room == nil {
+		return nil
+	}
+	need := base + 3*v.Target.Size
+	if v.Form == delta.Opened {
+		need += v.Source + v.Opened
+	}
+	return o.Room(need)
+}
+
+func applyDelta(ctx context.Context, base io.ReaderAt, baseSize int64, d io.ReaderAt, size int64, o Options) (*os.File, error) {
 	out, err := os.CreateTemp(o.TempDir, "davit-target-*")
 	if err != nil {
 		return nil, err
@@ -172,7 +201,7 @@ func makeTree(ctx context.Context, st *store.Store, base, target *manifest.Packa
 	} else if err != nil {
 		return nil, err
 	}
-	old, oldSize, err := archiveBase(ctx, st, base, h.partners, o.TempDir)
+	old, oldSize, err := archiveBase(ctx, st, base, h.partners, math.MaxInt64, o.TempDir)
 	if err != nil {
 		return nil, err
 	}
@@ -292,8 +321,8 @@ func archiveTarget(ctx context.Context, st *store.Store, target *manifest.Packag
 	return f, size, err
 }
 
-// archiveBase writes the archive of the base.
-func archiveBase(ctx context.Context, st *store.Store, base *manifest.Package, partners []int64, temp string) (*os.File, int64, error) {
+// archiveBase writes the archive of the base, of at most so many bytes.
+func archiveBase(ctx context.Context, st *store.Store, base *manifest.Package, partners []int64, most int64, temp string) (*os.File, int64, error) {
 	a, err := newArchiver(ctx, st, temp)
 	if err != nil {
 		return nil, 0, err
@@ -306,7 +335,10 @@ func archiveBase(ctx context.Context, st *store.Store, base *manifest.Package, p
 		}
 		partners = partners[1:]
 		if e.Type != manifest.TreeFile || e.Size == 0 || e.Size > maxMember {
-			return fmt.Errorf("%w: a partner is no file", ErrDamaged)
+			return fmt.Errorf("%w: a partner is no file, or too large", ErrDamaged)
+		}
+		if most -= e.Size; most < 0 {
+			return fmt.Errorf("%w: its partners are larger than it says", ErrDamaged)
 		}
 		return a.add(e.Size, chunks)
 	})
@@ -334,13 +366,24 @@ func applyTree(ctx context.Context, st *store.Store, base, target *manifest.Pack
 	if h.listing > target.Tree.Size {
 		return fmt.Errorf("%w: its listing is longer than the one that was signed", ErrDamaged)
 	}
-	old, oldSize, err := archiveBase(ctx, st, base, h.partners, o.TempDir)
+	rest := io.NewSectionReader(difference, start, size-start)
+	most := int64(len(archiveMagic)) + h.listing + target.Size + (target.Files+1)*(memberHead+1)
+	v, err := promised(rest, size-start, 0, most)
+	if err != nil {
+		return err
+	}
+	if v.Base.Size > int64(len(archiveMagic))+base.Tree.Size+base.Size+(base.Files+1)*(memberHead+1) {
+		return fmt.Errorf("%w: it builds on more than the base has", ErrDamaged)
+	}
+	if err := o.room(v.Base.Size, v); err != nil {
+		return err
+	}
+	old, oldSize, err := archiveBase(ctx, st, base, h.partners, v.Base.Size, o.TempDir)
 	if err != nil {
 		return err
 	}
 	defer drop(old)
-	most := int64(len(archiveMagic)) + h.listing + target.Size + (target.Files+1)*(memberHead+1)
-	now, err := applyDelta(ctx, old, oldSize, io.NewSectionReader(difference, start, size-start), size-start, 0, most, o)
+	now, err := applyDelta(ctx, old, oldSize, rest, size-start, o)
 	if err != nil {
 		return err
 	}
@@ -387,10 +430,8 @@ func spill(ctx context.Context, st *store.Store, ref chunk.Ref, temp string) (*o
 	return f, nil
 }
 
-// Similar reports whether two names are the same but for their numbers.
-func Similar(a, b string) bool {
-	return numbers.ReplaceAllString(a, "#") == numbers.ReplaceAllString(b, "#")
-}
+// Pattern is a name in which all numbers are alike: that of other versions.
+func Pattern(name string) string { return numbers.ReplaceAllString(name, "#") }
 
 // Sketch samples what is in a package: the content of a file, the chunks of a
 // tree.

@@ -364,9 +364,10 @@ func sample(t testing.TB) (prod *store.Store, base, target *manifest.Package, d 
 // Whatever is done to a difference, it is an error or the very same tree.
 func TestDamagedDifference(t *testing.T) {
 	prod, base, target, d := sample(t)
+	temp := t.TempDir()
 	try := func(what string, d []byte) {
 		t.Helper()
-		err := content.Apply(t.Context(), prod, base, target, bytes.NewReader(d), int64(len(d)), content.Options{TempDir: t.TempDir()})
+		err := content.Apply(t.Context(), prod, base, target, bytes.NewReader(d), int64(len(d)), content.Options{TempDir: temp})
 		if err == nil {
 			return // a bit that means nothing: Apply has compared what came out
 		}
@@ -386,12 +387,12 @@ func TestDamagedDifference(t *testing.T) {
 	try("more", append(bytes.Clone(d), 0))
 	other := *target
 	other.SHA256[0]++
-	err := content.Apply(t.Context(), prod, base, &other, bytes.NewReader(d), int64(len(d)), content.Options{TempDir: t.TempDir()})
+	err := content.Apply(t.Context(), prod, base, &other, bytes.NewReader(d), int64(len(d)), content.Options{TempDir: temp})
 	if !errors.Is(err, content.ErrDamaged) {
 		t.Errorf("another listing: %v", err)
 	}
-	if entries, err := os.ReadDir(t.TempDir()); err != nil || len(entries) > 0 {
-		t.Errorf("%v %v", entries, err)
+	if entries, err := os.ReadDir(temp); err != nil || len(entries) > 0 {
+		t.Errorf("left in the folder for temporary files: %v, %v", entries, err)
 	}
 }
 

@@ -60,49 +60,56 @@ func (h *head) append(b []byte) []byte {
 // Sniff reports whether b begins like the difference of two trees.
 func Sniff(b []byte) bool { return bytes.HasPrefix(b, []byte(magic)) }
 
-// headReader reads numbers and remembers what it read.
+// headReader reads numbers and sums what it read.
 type headReader struct {
 	r    io.ByteReader
 	more io.Reader
-	read []byte
+	sum  *xxhash.Digest
+	n    int64 // bytes read
+	last byte
+	buf  [chunk.EntrySize]byte
 }
 
 // ReadByte makes a headReader an io.ByteReader.
 func (h *headReader) ReadByte() (byte, error) {
 	c, err := h.r.ReadByte()
 	if err == nil {
-		h.read = append(h.read, c)
+		h.buf[0], h.last = c, c
+		h.sum.Write(h.buf[:1])
+		h.n++
 	}
 	return c, err
 }
 
 // number reads one of at most max.
 func (h *headReader) number(what string, max uint64) (int64, error) {
-	from := len(h.read)
+	from := h.n
 	n, err := binary.ReadUvarint(h)
 	switch {
 	case err == io.EOF || err == io.ErrUnexpectedEOF:
 		return 0, fmt.Errorf("%w: it ends within its head", ErrDamaged)
-	case err != nil && len(h.read)-from < binary.MaxVarintLen64:
+	case err != nil && h.n-from < binary.MaxVarintLen64:
 		return 0, err // the reader's own
 	case err != nil || n > max:
 		return 0, fmt.Errorf("%w: %s is more than %d", ErrDamaged, what, max)
-	case len(h.read)-from > 1 && h.read[len(h.read)-1] == 0:
+	case h.n-from > 1 && h.last == 0:
 		return 0, fmt.Errorf("%w: %s is not in its shortest form", ErrDamaged, what)
 	}
 	return int64(n), nil
 }
 
-// bytes reads n bytes, which stay valid until the next call.
+// bytes reads n bytes, at most those of an entry, which stay valid until the
+// next call.
 func (h *headReader) bytes(n int) ([]byte, error) {
-	at := len(h.read)
-	h.read = append(h.read, make([]byte, n)...)
-	if _, err := io.ReadFull(h.more, h.read[at:]); err == io.EOF || err == io.ErrUnexpectedEOF {
+	b := h.buf[:n]
+	if _, err := io.ReadFull(h.more, b); err == io.EOF || err == io.ErrUnexpectedEOF {
 		return nil, fmt.Errorf("%w: it ends within its head", ErrDamaged)
 	} else if err != nil {
 		return nil, err
 	}
-	return h.read[at:], nil
+	h.sum.Write(b)
+	h.n += int64(n)
+	return b, nil
 }
 
 // readHead reads a head and returns how many bytes it has. r must not be
@@ -111,7 +118,7 @@ func readHead(r interface {
 	io.Reader
 	io.ByteReader
 }) (*head, int64, error) {
-	in := &headReader{r: r, more: r}
+	in := &headReader{r: r, more: r, sum: xxhash.New()}
 	if b, err := in.bytes(len(magic)); err != nil {
 		return nil, 0, err
 	} else if !Sniff(b) {
@@ -154,8 +161,7 @@ func readHead(r interface {
 		}
 		h.loose = append(h.loose, e)
 	}
-	want := xxhash.Sum64(in.read)
-	size := int64(len(in.read)) + 8
+	want, size := in.sum.Sum64(), in.n+8
 	if b, err := in.bytes(8); err != nil {
 		return nil, 0, err
 	} else if binary.BigEndian.Uint64(b) != want {

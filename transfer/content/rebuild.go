@@ -23,8 +23,10 @@ var (
 	lineEnd  = []byte("\"}\n")
 )
 
-// maxLine is longer than a line of a listing can be.
-const maxLine = 16 << 10
+const (
+	maxLine    = 8 << 10   // longer than a line of a listing can be
+	lineWindow = 256 << 10 // bytes of lines that wait for the files before them
+)
 
 // shorten leaves out of the line of a file what the file itself tells.
 func shorten(line []byte) []byte {
@@ -107,12 +109,16 @@ func rebuild(ctx context.Context, st *store.Store, base *origins, h *head, archi
 		}
 		return nil
 	})
+	if errors.Is(err, store.ErrTooManyChunks) {
+		return fmt.Errorf("%w: %v", ErrDamaged, err)
+	}
 	return err
 }
 
 // lines goes through the short listing.
 func (r *rebuilder) lines(ctx context.Context, files *members, text io.Reader) error {
 	in := bufio.NewReaderSize(text, maxLine)
+	waiting := 0
 	for {
 		if err := ctx.Err(); err != nil {
 			return context.Cause(ctx)
@@ -127,6 +133,12 @@ func (r *rebuilder) lines(ctx context.Context, files *members, text io.Reader) e
 			return err
 		}
 		line = bytes.Clone(line)
+		if waiting += len(line); waiting > lineWindow {
+			if err := r.content.Push(); err != nil {
+				return err
+			}
+			waiting = 0
+		}
 		if !isShort(line) {
 			if err := r.content.Then(func() error { return r.line(line) }); err != nil {
 				return err
