@@ -2,27 +2,20 @@ package delta
 
 import (
 	"context"
-	"encoding/binary"
 	"fmt"
 	"io"
 )
 
-// The sections of a delta, in order.
+// The sections of a delta, in order. The first secClosings are the coder's, and
+// where literals go is known when those before have been read.
 const (
-	secOps = iota
+	secGaps = iota
+	secCopies
 	secAddresses
 	secLiterals
 	secDifferences
 	secClosings
 	sections
-)
-
-// The kinds of an op.
-const (
-	opAdd = iota
-	opCopy
-	opGoOn
-	opDiffer
 )
 
 // How the encoder chooses. None of it is in the format.
@@ -52,8 +45,7 @@ var (
 	wary = manner{gap: 48, goOn: 6, slope: 4, leave: 0}
 )
 
-// encoder codes a target against a source into four sections, not yet
-// compressed.
+// encoder codes a target against a source into sections, not yet compressed.
 type encoder struct {
 	manner
 	src *pages
@@ -66,10 +58,9 @@ type encoder struct {
 	at   int64  // place in the source, as the decoder will have it when the pending bytes begin
 	live bool   // at is behind a copy
 
-	kind    int // of the op that is held back, for the next may be part of it
-	n       int64
-	scratch [binary.MaxVarintLen64]byte
-	diff    []byte
+	round  round // that is held back, for what comes may be part of it
+	number []byte
+	diff   []byte
 }
 
 // encode codes size bytes of target.
@@ -101,7 +92,7 @@ func encode(ctx context.Context, how manner, src *pages, idx *index, target io.R
 			if err := e.add(len(e.buf)); err != nil {
 				return err
 			}
-			return e.op(-1, 0)
+			return e.flush()
 		}
 	}
 }
@@ -202,13 +193,12 @@ func (e *encoder) proceed() (bool, error) {
 		for i := range old {
 			old[i] = now[i] - old[i]
 		}
-		if err := e.op(opDiffer, gap); err != nil {
+		if err := e.addGap(gap, true); err != nil {
 			return false, err
 		}
 		if _, err := e.out[secDifferences].Write(old); err != nil {
 			return false, err
 		}
-		e.at, e.lit = from, e.pos
 	}
 	return true, e.copy(from, n)
 }
@@ -252,46 +242,78 @@ func (e *encoder) add(end int) error {
 	if end == e.lit {
 		return nil
 	}
-	if err := e.op(opAdd, end-e.lit); err != nil {
+	if _, err := e.out[secLiterals].Write(e.buf[e.lit:end]); err != nil {
 		return err
 	}
-	_, err := e.out[secLiterals].Write(e.buf[e.lit:end])
-	e.lit = end
-	return err
+	return e.addGap(end-e.lit, false)
+}
+
+// addGap codes the next n bytes as a gap.
+func (e *encoder) addGap(n int, differ bool) error {
+	r := &e.round
+	if r.copy > 0 || r.gap > 0 && r.differ != differ {
+		if err := e.flush(); err != nil {
+			return err
+		}
+	}
+	if r.gap == 0 {
+		r.at, r.differ = e.at, differ
+	}
+	r.gap += int64(n)
+	e.at += int64(n)
+	e.lit += n
+	return nil
 }
 
 // copy codes the next n bytes as being in the source at from.
 func (e *encoder) copy(from int64, n int) error {
-	kind := opGoOn
-	if from != e.at {
-		kind = opCopy
-	}
-	if err := e.op(kind, n); err != nil {
-		return err
-	}
-	if kind == opCopy {
-		if _, err := e.out[secAddresses].Write(appendSigned(e.scratch[:0], from-e.at)); err != nil {
+	r := &e.round
+	if r.copy > 0 && from != e.at {
+		if err := e.flush(); err != nil {
 			return err
 		}
 	}
+	if r.copy == 0 {
+		if r.gap == 0 {
+			r.at = e.at
+		}
+		r.from = from
+	}
+	r.copy += int64(n)
 	e.at, e.live = from+int64(n), true
 	e.lit += n
 	e.pos = e.lit
 	return nil
 }
 
-// op holds an op back until it is known that the next is none of it; kind -1
-// only lets go of the last.
-func (e *encoder) op(kind, n int) error {
-	if e.n > 0 {
-		if kind == e.kind && kind != opCopy || kind == opGoOn && e.kind == opCopy {
-			e.n += int64(n)
-			return nil
-		}
-		if _, err := e.out[secOps].Write(binary.AppendUvarint(e.scratch[:0], uint64(e.n)<<2|uint64(e.kind))); err != nil {
+// flush writes the round that is held back.
+func (e *encoder) flush() error {
+	r := e.round
+	e.round = round{}
+	if r.gap+r.copy == 0 {
+		return nil
+	}
+	gap, n, jump := r.gap<<1, r.copy<<1, int64(0)
+	if r.differ {
+		gap |= 1
+	}
+	if r.copy > 0 {
+		jump = r.from - r.at - r.gap
+	}
+	if jump != 0 {
+		n |= 1
+		if err := e.write(secAddresses, appendSigned(e.number[:0], jump)); err != nil {
 			return err
 		}
 	}
-	e.kind, e.n = kind, int64(n)
-	return nil
+	if err := e.write(secGaps, appendNumber(e.number[:0], gap)); err != nil {
+		return err
+	}
+	return e.write(secCopies, appendNumber(e.number[:0], n))
+}
+
+func (e *encoder) write(section int, number []byte) error {
+	e.number = number
+	_, err := e.out[section].Write(number)
+	return err
 }
