@@ -22,14 +22,15 @@ const (
 const (
 	lookahead  = 1 << 20 // bytes of the target that are there when a match is looked for
 	maxPending = 64 << 10
-	minNear    = 16 // equal bytes that are worth an address nearby
-	minFar     = 24 // and one further away, which loses the place
-	near       = 64 << 10
+	nearby     = 64 << 10
+	early      = 16 // places whose entry in the index is fetched before it is needed
 )
 
 // manner is how much an encoder trusts that the target goes on like the source
 // where the last copy led to.
 type manner struct {
+	near  int // equal bytes that are worth an address nearby
+	far   int // and one further away, which loses the place
 	gap   int // bytes that may differ before a copy is not gone on with
 	goOn  int // equal bytes that are worth going on for
 	slope int // one more for so many that differ
@@ -39,10 +40,11 @@ type manner struct {
 var (
 	// eager suits versions of the same: programs whose addresses moved, text with
 	// small edits.
-	eager = manner{gap: 256, goOn: 4, slope: 16, leave: 32}
+	eager = manner{near: 16, far: 32, gap: 256, goOn: 4, slope: 16, leave: 32}
 
-	// wary suits what was built anew, where likeness is chance.
-	wary = manner{gap: 48, goOn: 6, slope: 4, leave: 0}
+	// wary suits what was built anew, where likeness is chance, and long texts:
+	// short copies cost more than literals of which the dictionary has the like.
+	wary = manner{near: 32, far: 64, gap: 48, goOn: 6, slope: 4, leave: 0}
 )
 
 // encoder codes a target against a source into sections, not yet compressed.
@@ -113,36 +115,11 @@ func (e *encoder) advance(end int) error {
 			e.pos++
 			continue
 		}
-		var most, best, back int
-		var from int64
-		alike := -1 // not known yet
-		err := e.idx.find(hash(e.buf[e.pos:]), func(off int64) error {
-			n, err := e.src.same(off, e.buf[e.pos:])
-			if err != nil || n < seed {
-				return err
-			}
-			b, err := e.src.sameBefore(off, e.buf[e.lit:e.pos])
-			worth := n + b
-			if jump := off - int64(e.pos-e.lit) - e.at; jump < -near || jump > near {
-				worth -= minFar - minNear
-			}
-			if worth >= minNear && worth < minNear+e.leave && alike < 0 {
-				if alike, err = e.alike(); err != nil {
-					return err
-				}
-			}
-			if alike == 1 {
-				worth -= e.leave
-			}
-			if worth >= minNear && worth > most {
-				most, best, back, from = worth, n, b, off-int64(b)
-			}
-			return err
-		})
+		from, back, n, err := e.match()
 		if err != nil {
 			return err
 		}
-		if most == 0 {
+		if n == 0 {
 			e.pos++
 			if e.pos-e.lit > maxPending {
 				if err := e.add(e.pos); err != nil {
@@ -155,11 +132,50 @@ func (e *encoder) advance(end int) error {
 		if err := e.add(e.pos - back); err != nil {
 			return err
 		}
-		if err := e.copy(from, best+back); err != nil {
+		if err := e.copy(from, back+n); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// match finds what is worth a copy: n bytes from pos on, 0 if there are none, and
+// back bytes before it.
+func (e *encoder) match() (from int64, back, n int, err error) {
+	if e.pos+early+seed <= len(e.buf) {
+		e.idx.fetch(hash(e.buf[e.pos+early:]))
+	}
+	var found [probes]int64
+	most, alike := 0, -1 // -1: not known yet
+	for _, off := range found[:e.idx.find(hash(e.buf[e.pos:]), &found)] {
+		same, err := e.src.same(off, e.buf[e.pos:])
+		if err != nil {
+			return 0, 0, 0, err
+		}
+		if same < seed {
+			continue
+		}
+		before, err := e.src.sameBefore(off, e.buf[e.lit:e.pos])
+		if err != nil {
+			return 0, 0, 0, err
+		}
+		worth := same + before
+		if jump := off - int64(e.pos-e.lit) - e.at; jump < -nearby || jump > nearby {
+			worth -= e.far - e.near
+		}
+		if worth >= e.near && worth < e.near+e.leave && alike < 0 {
+			if alike, err = e.alike(); err != nil {
+				return 0, 0, 0, err
+			}
+		}
+		if alike == 1 {
+			worth -= e.leave
+		}
+		if worth >= e.near && worth > most {
+			most, from, back, n = worth, off-int64(before), before, same
+		}
+	}
+	return from, back, n, nil
 }
 
 // proceed goes on with the last copy when after a few other bytes the target is

@@ -208,7 +208,7 @@ func (m *maker) encode(h *header, source, target io.ReaderAt, closings *scratch)
 	src := newPages(source, h.sourceSize, makePages)
 	z := &packer{}
 	out, err := m.encodeAs(eager, h, src, idx, z, target, closings)
-	if err != nil || out.Size() < 64<<10 || out.Size() < h.openedSize/50 {
+	if err != nil || out.Size() < 16<<10 || out.Size() < h.openedSize/50 || h.plain[secLiterals] < 2*h.plain[secDifferences] {
 		return out, err
 	}
 	other := *h
