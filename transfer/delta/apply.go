@@ -1,6 +1,7 @@
 package delta
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"crypto/sha256"
@@ -79,29 +80,15 @@ func (o *opened) check(h *header) error {
 // apply writes the target to w and compares its SHA-256. source is the opened
 // base, nil in the raw form.
 func apply(ctx context.Context, base io.ReaderAt, source *opened, h *header, delta io.ReaderAt, start int64, w io.Writer, o Options) error {
-	var in [secClosings]section
-	var closings []byte
-	for i, n := range h.packed {
-		u, err := unpack(io.NewSectionReader(delta, start, n), h.plain[i])
-		if err != nil {
-			return err
-		}
-		defer u.Close()
-		start += n
-		if i < secClosings {
-			in[i] = u
-		} else if closings, err = io.ReadAll(u); err != nil {
-			return fmt.Errorf("read closings: %w", damaged(err))
-		}
-	}
+	d := &reader{delta: delta, start: start, h: h}
 	digest := sha256.New()
 	w = io.MultiWriter(digest, w)
 	if source == nil {
 		src := newPages(base, h.baseSize, applyPages)
-		if err := decode(ctx, src, in, w, h.targetSize); err != nil {
+		if err := d.decode(ctx, src, w); err != nil {
 			return err
 		}
-	} else if err := source.applyOpened(ctx, in, closings, h, w, o); err != nil {
+	} else if err := source.applyOpened(ctx, d, w, o); err != nil {
 		return err
 	}
 	if sum := digest.Sum(nil); !bytes.Equal(sum, h.targetSum[:]) {
@@ -110,11 +97,16 @@ func apply(ctx context.Context, base io.ReaderAt, source *opened, h *header, del
 	return nil
 }
 
-func (source *opened) applyOpened(ctx context.Context, in [secClosings]section, closings []byte, h *header, w io.Writer, o Options) error {
+func (source *opened) applyOpened(ctx context.Context, d *reader, w io.Writer, o Options) error {
+	h := d.h
 	content := newScratch(o.TempDir, h.openedSize+1)
 	defer content.Close()
 	src := newPages(source.content, h.sourceSize, applyPages)
-	if err := decode(ctx, src, in, content, h.openedSize); err != nil {
+	if err := d.decode(ctx, src, content); err != nil {
+		return err
+	}
+	closings, err := d.closings()
+	if err != nil {
 		return err
 	}
 	structure := make([]byte, h.structure)
@@ -132,6 +124,75 @@ func (source *opened) applyOpened(ctx context.Context, in [secClosings]section, 
 	c := &closer{ctx: ctx, content: content, base: source, streams: streams,
 		temp: o.TempDir, workers: o.workers(), max: limit(h.targetSize, o.MaxOpened)}
 	return c.close(parts, w, h.targetSize)
+}
+
+// reader reads the sections of a delta.
+type reader struct {
+	delta io.ReaderAt
+	start int64 // where the first begins
+	h     *header
+}
+
+func (d *reader) section(i int, dict []byte) (*unpacked, error) {
+	at := d.start
+	for _, n := range d.h.packed[:i] {
+		at += n
+	}
+	return unpack(io.NewSectionReader(d.delta, at, d.h.packed[i]), d.h.plain[i], dict)
+}
+
+// decode writes the output of the coder.
+func (d *reader) decode(ctx context.Context, src *pages, w io.Writer) error {
+	var dict []byte
+	if d.h.packed[secLiterals] != d.h.plain[secLiterals] {
+		err := d.rounds(func(r *rounds) (err error) {
+			dict, err = dictionary(ctx, src, r)
+			return err
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return d.rounds(func(r *rounds) error {
+		literals, err := d.section(secLiterals, dict)
+		if err != nil {
+			return err
+		}
+		defer literals.Close()
+		differences, err := d.section(secDifferences, nil)
+		if err != nil {
+			return err
+		}
+		defer differences.Close()
+		return decode(ctx, src, r, literals.Reader, differences.Reader, w)
+	})
+}
+
+// rounds reads the rounds from their beginning.
+func (d *reader) rounds(read func(*rounds) error) error {
+	r := &rounds{left: d.h.openedSize, source: d.h.sourceSize}
+	for i, to := range []**bufio.Reader{&r.gaps, &r.copies, &r.addresses} {
+		u, err := d.section(secGaps+i, nil)
+		if err != nil {
+			return err
+		}
+		defer u.Close()
+		*to = u.Reader
+	}
+	return read(r)
+}
+
+func (d *reader) closings() ([]byte, error) {
+	u, err := d.section(secClosings, nil)
+	if err != nil {
+		return nil, err
+	}
+	defer u.Close()
+	b, err := io.ReadAll(u)
+	if err != nil {
+		return nil, fmt.Errorf("read closings: %w", damaged(err))
+	}
+	return b, nil
 }
 
 // splitClosings reads n recipes, all of b.

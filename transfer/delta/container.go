@@ -194,31 +194,20 @@ func (h *header) lacking(have []deflate.Encoder) []deflate.Encoder {
 
 // packer compresses sections one after another.
 type packer struct {
-	levels [zstd.SpeedBestCompression + 1]*zstd.Encoder
+	levels [zstd.SpeedBestCompression + 1]*zstd.Encoder // without a dictionary
 }
 
-// pack adds a section to w and returns its length there. The best level is slow,
-// so it is for what is small.
-func (p *packer) pack(w io.Writer, s *scratch) (int64, error) {
+// pack adds a section to w and returns its length there.
+func (p *packer) pack(w io.Writer, s *scratch, dict []byte) (int64, error) {
 	n := s.Size()
 	if n < 16 { // no shorter as a frame
 		return copyAll(w, io.NewSectionReader(s, 0, n))
 	}
 	out := newScratch(s.dir, 0)
 	defer out.Close()
-	level := zstd.SpeedBestCompression
-	if n > 32<<20 {
-		level = zstd.SpeedBetterCompression
-	}
-	z := p.levels[level]
-	if z == nil {
-		var err error
-		z, err = zstd.NewWriter(nil, zstd.WithEncoderLevel(level), zstd.WithEncoderCRC(false),
-			zstd.WithEncoderConcurrency(1), zstd.WithWindowSize(zstdWindow))
-		if err != nil {
-			return 0, err
-		}
-		p.levels[level] = z
+	z, err := p.encoder(n, dict)
+	if err != nil {
+		return 0, err
 	}
 	z.ResetContentSize(out, n)
 	if _, err := copyAll(z, io.NewSectionReader(s, 0, n)); err != nil {
@@ -233,18 +222,43 @@ func (p *packer) pack(w io.Writer, s *scratch) (int64, error) {
 	return copyAll(w, io.NewSectionReader(s, 0, s.Size()))
 }
 
+// encoder is for n bytes. The best level is slow, so it is for what is small.
+func (p *packer) encoder(n int64, dict []byte) (*zstd.Encoder, error) {
+	level := zstd.SpeedBestCompression
+	if n > 32<<20 {
+		level = zstd.SpeedBetterCompression
+	}
+	o := []zstd.EOption{zstd.WithEncoderLevel(level), zstd.WithEncoderCRC(false),
+		zstd.WithEncoderConcurrency(1), zstd.WithWindowSize(zstdWindow)}
+	if len(dict) > 0 {
+		return zstd.NewWriter(nil, append(o, zstd.WithEncoderDictRaw(0, dict))...)
+	}
+	if p.levels[level] == nil {
+		z, err := zstd.NewWriter(nil, o...)
+		if err != nil {
+			return nil, err
+		}
+		p.levels[level] = z
+	}
+	return p.levels[level], nil
+}
+
 // unpacked reads a section: exactly its length, whatever is compressed there.
 type unpacked struct {
 	*bufio.Reader
 	zstd *zstd.Decoder
 }
 
-func unpack(r *io.SectionReader, plain int64) (*unpacked, error) {
+// unpack reads a section that was compressed with dict, which may be nil.
+func unpack(r *io.SectionReader, plain int64, dict []byte) (*unpacked, error) {
 	if plain == r.Size() {
 		return &unpacked{Reader: bufio.NewReaderSize(r, 32<<10)}, nil
 	}
-	z, err := zstd.NewReader(r, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true),
-		zstd.WithDecoderMaxWindow(zstdWindow))
+	o := []zstd.DOption{zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxWindow(zstdWindow)}
+	if len(dict) > 0 {
+		o = append(o, zstd.WithDecoderDictRaw(0, dict))
+	}
+	z, err := zstd.NewReader(r, o...)
 	if err != nil {
 		return nil, damaged(err)
 	}

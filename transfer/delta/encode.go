@@ -2,14 +2,15 @@ package delta
 
 import (
 	"context"
-	"encoding/binary"
 	"fmt"
 	"io"
 )
 
-// The sections of a delta, in order.
+// The sections of a delta, in order. The first secClosings are the coder's, and
+// where literals go is known when those before have been read.
 const (
-	secOps = iota
+	secGaps = iota
+	secCopies
 	secAddresses
 	secLiterals
 	secDifferences
@@ -17,26 +18,19 @@ const (
 	sections
 )
 
-// The kinds of an op.
-const (
-	opAdd = iota
-	opCopy
-	opGoOn
-	opDiffer
-)
-
 // How the encoder chooses. None of it is in the format.
 const (
 	lookahead  = 1 << 20 // bytes of the target that are there when a match is looked for
 	maxPending = 64 << 10
-	minNear    = 16 // equal bytes that are worth an address nearby
-	minFar     = 24 // and one further away, which loses the place
-	near       = 64 << 10
+	nearby     = 64 << 10
+	early      = 16 // places whose entry in the index is fetched before it is needed
 )
 
 // manner is how much an encoder trusts that the target goes on like the source
 // where the last copy led to.
 type manner struct {
+	near  int // equal bytes that are worth an address nearby
+	far   int // and one further away, which loses the place
 	gap   int // bytes that may differ before a copy is not gone on with
 	goOn  int // equal bytes that are worth going on for
 	slope int // one more for so many that differ
@@ -46,14 +40,14 @@ type manner struct {
 var (
 	// eager suits versions of the same: programs whose addresses moved, text with
 	// small edits.
-	eager = manner{gap: 256, goOn: 4, slope: 16, leave: 32}
+	eager = manner{near: 16, far: 32, gap: 256, goOn: 4, slope: 16, leave: 32}
 
-	// wary suits what was built anew, where likeness is chance.
-	wary = manner{gap: 48, goOn: 6, slope: 4, leave: 0}
+	// wary suits what was built anew, where likeness is chance, and long texts:
+	// short copies cost more than literals of which the dictionary has the like.
+	wary = manner{near: 32, far: 64, gap: 48, goOn: 6, slope: 4, leave: 0}
 )
 
-// encoder codes a target against a source into four sections, not yet
-// compressed.
+// encoder codes a target against a source into sections, not yet compressed.
 type encoder struct {
 	manner
 	src *pages
@@ -66,10 +60,9 @@ type encoder struct {
 	at   int64  // place in the source, as the decoder will have it when the pending bytes begin
 	live bool   // at is behind a copy
 
-	kind    int // of the op that is held back, for the next may be part of it
-	n       int64
-	scratch [binary.MaxVarintLen64]byte
-	diff    []byte
+	round  round // that is held back, for what comes may be part of it
+	number []byte
+	diff   []byte
 }
 
 // encode codes size bytes of target.
@@ -101,7 +94,7 @@ func encode(ctx context.Context, how manner, src *pages, idx *index, target io.R
 			if err := e.add(len(e.buf)); err != nil {
 				return err
 			}
-			return e.op(-1, 0)
+			return e.flush()
 		}
 	}
 }
@@ -122,36 +115,11 @@ func (e *encoder) advance(end int) error {
 			e.pos++
 			continue
 		}
-		var most, best, back int
-		var from int64
-		alike := -1 // not known yet
-		err := e.idx.find(hash(e.buf[e.pos:]), func(off int64) error {
-			n, err := e.src.same(off, e.buf[e.pos:])
-			if err != nil || n < seed {
-				return err
-			}
-			b, err := e.src.sameBefore(off, e.buf[e.lit:e.pos])
-			worth := n + b
-			if jump := off - int64(e.pos-e.lit) - e.at; jump < -near || jump > near {
-				worth -= minFar - minNear
-			}
-			if worth >= minNear && worth < minNear+e.leave && alike < 0 {
-				if alike, err = e.alike(); err != nil {
-					return err
-				}
-			}
-			if alike == 1 {
-				worth -= e.leave
-			}
-			if worth >= minNear && worth > most {
-				most, best, back, from = worth, n, b, off-int64(b)
-			}
-			return err
-		})
+		from, back, n, err := e.match()
 		if err != nil {
 			return err
 		}
-		if most == 0 {
+		if n == 0 {
 			e.pos++
 			if e.pos-e.lit > maxPending {
 				if err := e.add(e.pos); err != nil {
@@ -164,11 +132,50 @@ func (e *encoder) advance(end int) error {
 		if err := e.add(e.pos - back); err != nil {
 			return err
 		}
-		if err := e.copy(from, best+back); err != nil {
+		if err := e.copy(from, back+n); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// match finds what is worth a copy: n bytes from pos on, 0 if there are none, and
+// back bytes before it.
+func (e *encoder) match() (from int64, back, n int, err error) {
+	if e.pos+early+seed <= len(e.buf) {
+		e.idx.fetch(hash(e.buf[e.pos+early:]))
+	}
+	var found [probes]int64
+	most, alike := 0, -1 // -1: not known yet
+	for _, off := range found[:e.idx.find(hash(e.buf[e.pos:]), &found)] {
+		same, err := e.src.same(off, e.buf[e.pos:])
+		if err != nil {
+			return 0, 0, 0, err
+		}
+		if same < seed {
+			continue
+		}
+		before, err := e.src.sameBefore(off, e.buf[e.lit:e.pos])
+		if err != nil {
+			return 0, 0, 0, err
+		}
+		worth := same + before
+		if jump := off - int64(e.pos-e.lit) - e.at; jump < -nearby || jump > nearby {
+			worth -= e.far - e.near
+		}
+		if worth >= e.near && worth < e.near+e.leave && alike < 0 {
+			if alike, err = e.alike(); err != nil {
+				return 0, 0, 0, err
+			}
+		}
+		if alike == 1 {
+			worth -= e.leave
+		}
+		if worth >= e.near && worth > most {
+			most, from, back, n = worth, off-int64(before), before, same
+		}
+	}
+	return from, back, n, nil
 }
 
 // proceed goes on with the last copy when after a few other bytes the target is
@@ -202,13 +209,12 @@ func (e *encoder) proceed() (bool, error) {
 		for i := range old {
 			old[i] = now[i] - old[i]
 		}
-		if err := e.op(opDiffer, gap); err != nil {
+		if err := e.addGap(gap, true); err != nil {
 			return false, err
 		}
 		if _, err := e.out[secDifferences].Write(old); err != nil {
 			return false, err
 		}
-		e.at, e.lit = from, e.pos
 	}
 	return true, e.copy(from, n)
 }
@@ -252,46 +258,78 @@ func (e *encoder) add(end int) error {
 	if end == e.lit {
 		return nil
 	}
-	if err := e.op(opAdd, end-e.lit); err != nil {
+	if _, err := e.out[secLiterals].Write(e.buf[e.lit:end]); err != nil {
 		return err
 	}
-	_, err := e.out[secLiterals].Write(e.buf[e.lit:end])
-	e.lit = end
-	return err
+	return e.addGap(end-e.lit, false)
+}
+
+// addGap codes the next n bytes as a gap.
+func (e *encoder) addGap(n int, differ bool) error {
+	r := &e.round
+	if r.copy > 0 || r.gap > 0 && r.differ != differ {
+		if err := e.flush(); err != nil {
+			return err
+		}
+	}
+	if r.gap == 0 {
+		r.at, r.differ = e.at, differ
+	}
+	r.gap += int64(n)
+	e.at += int64(n)
+	e.lit += n
+	return nil
 }
 
 // copy codes the next n bytes as being in the source at from.
 func (e *encoder) copy(from int64, n int) error {
-	kind := opGoOn
-	if from != e.at {
-		kind = opCopy
-	}
-	if err := e.op(kind, n); err != nil {
-		return err
-	}
-	if kind == opCopy {
-		if _, err := e.out[secAddresses].Write(appendSigned(e.scratch[:0], from-e.at)); err != nil {
+	r := &e.round
+	if r.copy > 0 && from != e.at {
+		if err := e.flush(); err != nil {
 			return err
 		}
 	}
+	if r.copy == 0 {
+		if r.gap == 0 {
+			r.at = e.at
+		}
+		r.from = from
+	}
+	r.copy += int64(n)
 	e.at, e.live = from+int64(n), true
 	e.lit += n
 	e.pos = e.lit
 	return nil
 }
 
-// op holds an op back until it is known that the next is none of it; kind -1
-// only lets go of the last.
-func (e *encoder) op(kind, n int) error {
-	if e.n > 0 {
-		if kind == e.kind && kind != opCopy || kind == opGoOn && e.kind == opCopy {
-			e.n += int64(n)
-			return nil
-		}
-		if _, err := e.out[secOps].Write(binary.AppendUvarint(e.scratch[:0], uint64(e.n)<<2|uint64(e.kind))); err != nil {
+// flush writes the round that is held back.
+func (e *encoder) flush() error {
+	r := e.round
+	e.round = round{}
+	if r.gap+r.copy == 0 {
+		return nil
+	}
+	gap, n, jump := r.gap<<1, r.copy<<1, int64(0)
+	if r.differ {
+		gap |= 1
+	}
+	if r.copy > 0 {
+		jump = r.from - r.at - r.gap
+	}
+	if jump != 0 {
+		n |= 1
+		if err := e.write(secAddresses, appendSigned(e.number[:0], jump)); err != nil {
 			return err
 		}
 	}
-	e.kind, e.n = kind, int64(n)
-	return nil
+	if err := e.write(secGaps, appendNumber(e.number[:0], gap)); err != nil {
+		return err
+	}
+	return e.write(secCopies, appendNumber(e.number[:0], n))
+}
+
+func (e *encoder) write(section int, number []byte) error {
+	e.number = number
+	_, err := e.out[section].Write(number)
+	return err
 }

@@ -18,13 +18,13 @@ const HeaderSumSize = 8
 
 // Encode codes target against source with small memory, and returns the
 // sections.
-func Encode(ctx context.Context, source, target []byte, memory int) ([4][]byte, error) {
+func Encode(ctx context.Context, source, target []byte, memory int) ([5][]byte, error) {
 	var out [secClosings]bytes.Buffer
 	var to [secClosings]io.Writer
 	for i := range out {
 		to[i] = &out[i]
 	}
-	var sections [4][]byte
+	var sections [5][]byte
 	idx, err := newIndex(ctx, bytes.NewReader(source), int64(len(source)))
 	if err != nil {
 		return sections, err
@@ -37,14 +37,25 @@ func Encode(ctx context.Context, source, target []byte, memory int) ([4][]byte, 
 }
 
 // Decode is the opposite of Encode.
-func Decode(ctx context.Context, source []byte, sections [4][]byte, size int64, memory int) ([]byte, error) {
-	var in [secClosings]section
+func Decode(ctx context.Context, source []byte, sections [5][]byte, size int64, memory int) ([]byte, error) {
+	var in [5]*bufio.Reader
 	for i, b := range sections {
 		in[i] = bufio.NewReader(bytes.NewReader(b))
 	}
 	var w bytes.Buffer
-	err := decode(ctx, newPages(bytes.NewReader(source), int64(len(source)), memory), in, &w, size)
+	r := &rounds{gaps: in[0], copies: in[1], addresses: in[2], left: size, source: int64(len(source))}
+	err := decode(ctx, newPages(bytes.NewReader(source), r.source, memory), r, in[3], in[4], &w)
 	return w.Bytes(), err
+}
+
+// Dictionary is what literals are compressed with.
+func Dictionary(ctx context.Context, source []byte, sections [5][]byte, size int64) ([]byte, error) {
+	var in [3]*bufio.Reader
+	for i := range in {
+		in[i] = bufio.NewReader(bytes.NewReader(sections[i]))
+	}
+	r := &rounds{gaps: in[0], copies: in[1], addresses: in[2], left: size, source: int64(len(source))}
+	return dictionary(ctx, newPages(bytes.NewReader(source), r.source, 128<<10), r)
 }
 
 // ParseStructure reads a structure and returns the number of its streams.
@@ -97,16 +108,30 @@ func HeaderLength(delta []byte) int {
 	return n
 }
 
-// Rewrite changes the sections of a delta, uncompressed, and writes it again
-// with a header that fits: a delta of somebody who lies.
-func Rewrite(delta []byte, change func(sections [][]byte)) ([]byte, error) {
+// Rewrite changes the sections of a delta of base, uncompressed, and writes it
+// again with a header that fits: a delta of somebody who lies. When pack is true
+// and the rounds allow it, its literals are compressed.
+func Rewrite(base, delta []byte, pack bool, change func(sections [][]byte)) ([]byte, error) {
 	h, at, err := readHeader(bytes.NewReader(delta), int64(len(delta)))
 	if err != nil {
 		return nil, err
 	}
+	source, err := sourceOf(base, h)
+	if err != nil {
+		return nil, err
+	}
+	dict := func(s [][]byte) ([]byte, error) {
+		return Dictionary(context.Background(), source, [5][]byte(append(s, nil, nil)), h.openedSize)
+	}
 	var plain [][]byte
 	for i, n := range h.packed {
-		u, err := unpack(io.NewSectionReader(bytes.NewReader(delta), at, n), h.plain[i])
+		var with []byte
+		if i == secLiterals {
+			if with, err = dict(plain[:3:3]); err != nil {
+				return nil, err
+			}
+		}
+		u, err := unpack(io.NewSectionReader(bytes.NewReader(delta), at, n), h.plain[i], with)
 		if err != nil {
 			return nil, err
 		}
@@ -119,10 +144,34 @@ func Rewrite(delta []byte, change func(sections [][]byte)) ([]byte, error) {
 		at += n
 	}
 	change(plain)
+	var body bytes.Buffer
 	for i, b := range plain {
 		h.packed[i], h.plain[i] = int64(len(b)), int64(len(b))
+		if with, err := dict(plain[:3:3]); pack && i == secLiterals && err == nil {
+			s := newScratch("", 0)
+			s.Write(b)
+			if h.packed[i], err = new(packer).pack(&body, s, with); err != nil {
+				return nil, err
+			}
+			continue
+		}
+		body.Write(b)
 	}
-	return append(h.append(nil), bytes.Join(plain, nil)...), nil
+	return append(h.append(nil), body.Bytes()...), nil
+}
+
+// sourceOf is the source of a delta of base.
+func sourceOf(base []byte, h *header) ([]byte, error) {
+	if h.form == formRaw {
+		return base, nil
+	}
+	opened, err := openBase(context.Background(), bytes.NewReader(base), int64(len(base)), int(h.depth), Options{})
+	if err != nil {
+		return nil, err
+	}
+	defer opened.Close()
+	source := make([]byte, opened.content.Size())
+	return source, readFull(opened.content, source, 0)
 }
 
 // WithEncoder says in the header that an encoder more is needed.

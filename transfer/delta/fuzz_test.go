@@ -36,7 +36,7 @@ func pairs(t testing.TB) map[string][2][]byte {
 func FuzzApply(f *testing.F) {
 	base, target, d := sample(f)
 	f.Add(d)
-	plain, err := delta.Rewrite(d, func([][]byte) {})
+	plain, err := delta.Rewrite(base, d, false, func([][]byte) {})
 	if err != nil {
 		f.Fatal(err)
 	}
@@ -50,12 +50,12 @@ func FuzzApply(f *testing.F) {
 // that fits them: past the sums.
 func FuzzSections(f *testing.F) {
 	base, target, d := sample(f)
-	if _, err := delta.Rewrite(d, func(s [][]byte) { f.Add(s[0], s[1], s[2], s[3], s[4]) }); err != nil {
+	if _, err := delta.Rewrite(base, d, false, func(s [][]byte) { f.Add(s[0], s[1], s[2], s[3], s[4], s[5], true) }); err != nil {
 		f.Fatal(err)
 	}
-	f.Fuzz(func(t *testing.T, ops, addresses, literals, differences, closings []byte) {
-		bad, err := delta.Rewrite(d, func(s [][]byte) {
-			s[0], s[1], s[2], s[3], s[4] = ops, addresses, literals, differences, closings
+	f.Fuzz(func(t *testing.T, gaps, copies, addresses, literals, differences, closings []byte, pack bool) {
+		bad, err := delta.Rewrite(base, d, pack, func(s [][]byte) {
+			s[0], s[1], s[2], s[3], s[4], s[5] = gaps, copies, addresses, literals, differences, closings
 		})
 		if err != nil {
 			t.Fatal(err)

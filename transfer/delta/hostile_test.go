@@ -138,11 +138,11 @@ func TestLies(t *testing.T) {
 func TestStructures(t *testing.T) {
 	base, target, d := sample(t)
 	tried := 0
-	for section := range 5 {
+	for section := range 6 {
 		size := 0
 		for at := 0; at == 0 || at < size; at++ {
 			for _, c := range []byte{1, 0x83} {
-				bad, err := delta.Rewrite(d, func(s [][]byte) {
+				bad, err := delta.Rewrite(base, d, c == 1, func(s [][]byte) {
 					if size = len(s[section]); at < size {
 						s[section][at] ^= c
 					}
@@ -269,7 +269,7 @@ func TestInspect(t *testing.T) {
 	if v.Form != delta.Opened || v.Base.Size != int64(len(base)) || v.Target.Size != int64(len(target)) || len(v.Base.SHA256) != 64 || v.Lacking != nil {
 		t.Errorf("%+v", v)
 	}
-	sum := int64(delta.HeaderLength(d)) + v.Operations.Packed + v.Addresses.Packed + v.Literals.Packed + v.Differs.Packed + v.Closings.Packed
+	sum := int64(delta.HeaderLength(d)) + v.Gaps.Packed + v.Copies.Packed + v.Addresses.Packed + v.Literals.Packed + v.Differs.Packed + v.Closings.Packed
 	if sum != int64(len(d)) {
 		t.Errorf("parts have %d bytes, delta %d", sum, len(d))
 	}

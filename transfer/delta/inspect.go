@@ -10,19 +10,20 @@ import (
 
 // View is what a delta says of itself, for people.
 type View struct {
-	Form       string   `json:"form"`
-	Base       Side     `json:"base"`
-	Target     Side     `json:"target"`
-	Source     int64    `json:"source"` // bytes of the opened base, with its structure
-	Opened     int64    `json:"opened"` // bytes of the opened target, with its structure
-	Structure  int64    `json:"structure"`
-	Encoders   []uint16 `json:"encoders"`
-	Operations Length   `json:"operations"`
-	Addresses  Length   `json:"addresses"`
-	Literals   Length   `json:"literals"`
-	Differs    Length   `json:"differences"`
-	Closings   Length   `json:"closings"`
-	Lacking    []uint16 `json:"lacking,omitempty"` // encoders that this build has not
+	Form      string   `json:"form"`
+	Base      Side     `json:"base"`
+	Target    Side     `json:"target"`
+	Source    int64    `json:"source"` // bytes of the opened base, with its structure
+	Opened    int64    `json:"opened"` // bytes of the opened target, with its structure
+	Structure int64    `json:"structure"`
+	Encoders  []uint16 `json:"encoders"`
+	Gaps      Length   `json:"gaps"`
+	Copies    Length   `json:"copies"`
+	Addresses Length   `json:"addresses"`
+	Literals  Length   `json:"literals"`
+	Differs   Length   `json:"differences"`
+	Closings  Length   `json:"closings"`
+	Lacking   []uint16 `json:"lacking,omitempty"` // encoders that this build has not
 }
 
 // Side is one of the two files.
@@ -58,7 +59,7 @@ func Inspect(delta io.ReaderAt, size int64) (*View, error) {
 	for _, e := range h.lacking(deflate.Encoders()) {
 		v.Lacking = append(v.Lacking, uint16(e))
 	}
-	for i, to := range []*Length{&v.Operations, &v.Addresses, &v.Literals, &v.Differs, &v.Closings} {
+	for i, to := range []*Length{&v.Gaps, &v.Copies, &v.Addresses, &v.Literals, &v.Differs, &v.Closings} {
 		*to = Length{h.plain[i], h.packed[i]}
 	}
 	return v, nil

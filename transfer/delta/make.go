@@ -1,6 +1,7 @@
 package delta
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -207,7 +208,7 @@ func (m *maker) encode(h *header, source, target io.ReaderAt, closings *scratch)
 	src := newPages(source, h.sourceSize, makePages)
 	z := &packer{}
 	out, err := m.encodeAs(eager, h, src, idx, z, target, closings)
-	if err != nil || out.Size() < 64<<10 || out.Size() < h.openedSize/50 {
+	if err != nil || out.Size() < 16<<10 || out.Size() < h.openedSize/50 || h.plain[secLiterals] < 2*h.plain[secDifferences] {
 		return out, err
 	}
 	other := *h
@@ -239,14 +240,27 @@ func (m *maker) encodeAs(how manner, h *header, src *pages, idx *index, z *packe
 	packed := newScratch(m.o.TempDir, 0)
 	defer packed.Close()
 	for i, s := range plain {
-		var err error
 		h.plain[i] = s.Size()
-		if h.packed[i], err = z.pack(packed, s); err != nil {
+	}
+	r := &rounds{left: h.openedSize, source: h.sourceSize}
+	for i, to := range []**bufio.Reader{&r.gaps, &r.copies, &r.addresses} {
+		*to = bufio.NewReader(io.NewSectionReader(plain[secGaps+i], 0, h.plain[secGaps+i]))
+	}
+	dict, err := dictionary(m.ctx, src, r)
+	if err != nil {
+		return nil, err
+	}
+	for i, s := range plain {
+		with := dict
+		if i != secLiterals {
+			with = nil
+		}
+		if h.packed[i], err = z.pack(packed, s, with); err != nil {
 			return nil, fmt.Errorf("compress section: %w", err)
 		}
 	}
 	out := newScratch(m.o.TempDir, 0)
-	_, err := out.Write(h.append(nil))
+	_, err = out.Write(h.append(nil))
 	if err == nil {
 		_, err = copyAll(out, io.NewSectionReader(packed, 0, packed.Size()))
 	}

@@ -45,10 +45,11 @@ func TestAccept(t *testing.T) {
 		}
 		base := archives(t)
 		for _, name := range []string{"zip in tar in gzip", "zip with sizes", "zip junk before", "zip junk after", "gzip twice", "gzip in ar"} {
-			b := base[name].data
+			path := filepath.Join(dir, "made-"+strings.ReplaceAll(name, " ", "-"))
+			write(t, path+".base", base[name].data)
+			b := read(t, path+".base")
 			d, _ := makeApply(t, b, append(b[:len(b):len(b)], "and more"...), delta.Options{})
-			write(t, filepath.Join(dir, "made-"+strings.ReplaceAll(name, " ", "-")+".delta"), d)
-			write(t, filepath.Join(dir, "made-"+strings.ReplaceAll(name, " ", "-")+".base"), b)
+			write(t, path+".delta", d)
 		}
 	}
 	files, err := filepath.Glob(filepath.Join(dir, "*.delta"))
@@ -89,7 +90,7 @@ func TestReject(t *testing.T) {
 		turned := bytes.Clone(d)
 		turned[len(d)-3] ^= 1
 		rewritten := func(section int, change func([]byte) []byte) []byte {
-			b, err := delta.Rewrite(d, func(s [][]byte) { s[section] = change(s[section]) })
+			b, err := delta.Rewrite(base, d, false, func(s [][]byte) { s[section] = change(s[section]) })
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -103,11 +104,13 @@ func TestReject(t *testing.T) {
 			"damaged-header-sum":       slices.Replace(bytes.Clone(d), 12, 13, d[12]^1),
 			"damaged-bit":              turned,
 			"damaged-number-not-short": resealed(9, 0x82, 0),
-			"damaged-ops-more":         rewritten(0, func(b []byte) []byte { return append(b, 4) }),
-			"damaged-literals-more":    rewritten(2, func(b []byte) []byte { return append(b, 'x') }),
-			"damaged-literals-less":    rewritten(2, func(b []byte) []byte { return b[1:] }),
-			"damaged-closings-more":    rewritten(4, func(b []byte) []byte { return append(b, 0) }),
-			"damaged-closings-none":    rewritten(4, func(b []byte) []byte { return nil }),
+			"damaged-gaps-more":        rewritten(0, func(b []byte) []byte { return append(b, 4) }),
+			"damaged-copies-more":      rewritten(1, func(b []byte) []byte { return append(b, 4) }),
+			"damaged-copies-less":      rewritten(1, func(b []byte) []byte { return b[1:] }),
+			"damaged-literals-more":    rewritten(3, func(b []byte) []byte { return append(b, 'x') }),
+			"damaged-literals-less":    rewritten(3, func(b []byte) []byte { return b[1:] }),
+			"damaged-closings-more":    rewritten(5, func(b []byte) []byte { return append(b, 0) }),
+			"damaged-closings-none":    rewritten(5, func(b []byte) []byte { return nil }),
 			"version-2":                resealed(8, 2),
 			"version-form-3":           resealed(9, 3),
 			"base-other":               slices.Concat(delta.Reseal(d, func(h []byte) []byte { h[20] ^= 1; return h })),
@@ -162,18 +165,18 @@ func read(t *testing.T, path string) []byte {
 
 // TestExample is the example of FORMAT.md.
 func TestExample(t *testing.T) {
-	base, target := []byte("0123456789"), []byte("23x546")
+	base, target := []byte("0123456789"), []byte("23x547")
 	baseSum, targetSum := sha256.Sum256(base), sha256.Sum256(target)
 	b := []byte("DAVITDLT\x01\x01\x0a")
 	b = append(b, baseSum[:]...)
 	b = append(append(b, 6), targetSum[:]...)
 	b = binary.BigEndian.AppendUint64(append(b, 10), xxhash.Sum64(base))
-	b = append(b, "\x06\x00\x00\x04\x01\x01\x02\x00\x04\x01\x01\x02\x00\x00"...)
+	b = append(b, "\x06\x00\x00\x03\x03\x01\x01\x02\x00\x03\x03\x01\x01\x02\x00\x00"...)
 	b = binary.BigEndian.AppendUint64(b, xxhash.Sum64(b))
-	if len(b) != 107 {
+	if len(b) != 109 {
 		t.Errorf("header has %d bytes", len(b))
 	}
-	b = append(b, "\x09\x04\x0b\x06\x04x\x01\xff"...)
+	b = append(b, "\x00\x02\x05\x05\x00\x02\x04x\x00\xfe"...)
 	if got := apply(t, base, b); !bytes.Equal(got, target) {
 		t.Errorf("%q", got)
 	}
