@@ -72,17 +72,18 @@ func (p *prover) find(ctx context.Context, hint *Stream) (*Stream, error) {
 	}
 	first := tokens[:min(len(tokens), firstTokens)]
 	fit := p.narrow(ctx, candidates, 64+len(first), 32, func(c *candidate, limit int) bool { return p.sample(c, prefix, first, limit) })
-	var unlike []candidate
-	tried := false
-	if len(fit) == 0 || fit[0].cost > 0 {
-		var s *Stream
-		if s, unlike = p.tryExact(ctx); s != nil {
-			return s, nil
-		}
-		tried = true
+	if len(fit) > 0 && fit[0].cost == 0 {
+		fit = p.narrow(ctx, fit, 64+len(tokens), 8, func(c *candidate, limit int) bool { return p.sample(c, prefix, tokens, limit) })
 	}
-	fit = p.narrow(ctx, fit, 64+len(tokens), 8, func(c *candidate, limit int) bool { return p.sample(c, prefix, tokens, limit) })
 	var found *Stream
+	var unlike []candidate
+	tried := len(fit) == 0 || fit[0].cost > 0
+	if tried {
+		if found, unlike = p.tryExact(ctx); found != nil {
+			return found, nil
+		}
+		fit = p.narrow(ctx, fit, 64+len(tokens), 8, func(c *candidate, limit int) bool { return p.sample(c, prefix, tokens, limit) })
+	}
 	fit = p.narrow(ctx, fit, most(p.bytes), 8, func(c *candidate, limit int) bool {
 		if found == nil {
 			found = p.faultless(ctx, c, limit)
