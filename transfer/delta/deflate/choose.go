@@ -104,7 +104,7 @@ func (p *prover) find(ctx context.Context, hint *Stream) (*Stream, error) {
 		}
 	}
 	best, err := p.best(ctx, fit[:min(len(fit), finalists)])
-	if best != nil && best.Corrections() <= few(best.Compressed) {
+	if best != nil && best.Corrections() <= few(best.Encoder, best.Compressed) {
 		return best, nil
 	}
 	for _, c := range unlike {
@@ -205,7 +205,7 @@ func (p *prover) best(ctx context.Context, list []candidate) (*Stream, error) {
 		if best == nil || s.Corrections() < best.Corrections() {
 			best = s
 		}
-		if best.Corrections() <= few(best.Compressed) {
+		if best.Corrections() <= few(best.Encoder, best.Compressed) {
 			break
 		}
 	}
@@ -241,7 +241,7 @@ func (p *prover) faultless(ctx context.Context, c *candidate, limit int) *Stream
 	if c.cost > 0 {
 		return nil
 	}
-	s, err := p.whole(ctx, *c, few(p.compressed.Size()))
+	s, err := p.whole(ctx, *c, few(c.encoder, p.compressed.Size()))
 	if err != nil {
 		return nil
 	}

@@ -16,8 +16,14 @@ const (
 // most is how many bytes of corrections are worth it for n bytes of stream.
 func most(n int64) int { return int(n/share) + 8 }
 
-// few is how many say that no other model can be meant.
-func few(n int64) int { return int(n/5000) + 32 }
+// few is how many say that no other model can be meant. What "medium" does
+// depends on what was long before, so it needs some where a segment begins.
+func few(e Encoder, n int64) int {
+	if e == ZlibMedium {
+		return int(n/500) + 32
+	}
+	return int(n/5000) + 32
+}
 
 // Prove looks for a model that gives compressed, one whole raw deflate stream,
 // back from plain, and returns the recipe. It is ErrUnproven when there is none
