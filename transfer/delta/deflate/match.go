@@ -58,6 +58,8 @@ type matcher struct {
 	shift    uint
 	crc      *[4][256]uint32
 	wide     bool // hashCRC: all four bytes
+	whole    bool // all strings are entered, whatever the tokens are
+	linked   bool // chains are so long that links help
 
 	src   io.ReaderAt
 	size  int64 // of all plain bytes
@@ -68,10 +70,11 @@ type matcher struct {
 
 	medium medium
 
-	pos      int // the next token begins here
-	inserted int // strings from here on are not in the table
-	head     []int32
-	prev     *[window]uint16 // how far back the string before is with the same hash; 0: none
+	pos      int           // the next token begins here
+	inserted int           // strings from here on are not in the table
+	head     []uint32      // the last string with a hash, as at says
+	prev     *[ring]uint16 // how far back the string before is with the same hash; 0: none
+	links    *links
 
 	known            bool // the match at pos is length and from
 	length, from     int
@@ -93,8 +96,8 @@ type family struct {
 // newMatcher makes a matcher, which needs set before begin.
 func newMatcher() *matcher {
 	return &matcher{
-		head: make([]int32, 1<<16),
-		prev: new([window]uint16),
+		head: make([]uint32, 1<<16),
+		prev: new([ring]uint16),
 		buf:  make([]byte, matchBuffer+512),
 	}
 }
@@ -112,6 +115,10 @@ func (m *matcher) set(f family) {
 	}
 	m.head = m.head[:1<<m.hashBits]
 	m.medium = medium{on: f.medium, chunk: f.chunk, eager: f.eager}
+	m.whole = m.slow && !f.medium
+	if m.linked = m.whole && m.chain >= 128; m.linked && m.links == nil {
+		m.links = new(links)
+	}
 }
 
 var crcTables = sync.OnceValue(func() *[4][256]uint32 {
@@ -140,7 +147,12 @@ func (m *matcher) begin(src io.ReaderAt, size, at int64) {
 	m.read()
 	m.pos = int(at - m.start)
 	m.inserted = 0
-	m.insertTo(m.pos)
+	if m.linked {
+		m.links.clear()
+	}
+	if !m.whole {
+		m.insertTo(m.pos)
+	}
 	m.known, m.looked = false, false
 	m.medium = medium{on: m.medium.on, chunk: m.medium.chunk, eager: m.medium.eager, end: m.boundary(at), top: m.pos - 1}
 }
@@ -165,9 +177,16 @@ func (m *matcher) read() {
 	clear(m.buf[m.n:min(m.n+512, len(m.buf))])
 }
 
+// see makes n bytes from pos on stand in buf, or all there are.
+func (m *matcher) see(n int) {
+	if m.n-m.pos < n && m.start+int64(m.n) < m.size {
+		m.slide()
+	}
+}
+
 // slide forgets what lies more than a window behind.
 func (m *matcher) slide() {
-	drop := (m.pos - window) &^ (window - 1) // prev goes by position, and stays as it is
+	drop := (m.pos - window) &^ (ring - 1) // prev goes by position, and stays as it is
 	if drop <= 0 {
 		return
 	}
@@ -176,9 +195,10 @@ func (m *matcher) slide() {
 	m.n -= drop
 	m.pos -= drop
 	m.inserted -= drop
-	d := int32(drop)
-	for i, p := range m.head {
-		m.head[i] = max(p-d, 0)
+	slide(m.head, uint32(drop))
+	if m.linked {
+		slide(m.links.short.head[:], uint32(drop))
+		slide(m.links.long.head[:], uint32(drop))
 	}
 	m.nextFro -= drop
 	m.from -= drop
@@ -203,45 +223,49 @@ func (m *matcher) insertTo(end int) {
 	head, prev := m.head, m.prev
 	switch m.hash {
 	case hashShift:
-		mask := uint32(1)<<m.hashBits - 1
-		s := m.shift
+		s := m.shift & 15
 		b := m.buf[i : end+2]
 		for k := 0; k+2 < len(b); k++ {
-			h := (uint32(b[k])<<(2*s) ^ uint32(b[k+1])<<s ^ uint32(b[k+2])) & mask
-			prev[(i+k)&(window-1)] = back(i+k, head[h])
-			head[h] = int32(i + k)
+			h := int(uint32(b[k])<<(2*s)^uint32(b[k+1])<<s^uint32(b[k+2])) & (len(head) - 1)
+			prev[uint16(i+k)] = enter(&head[h], i+k)
 		}
 	case hashMultiply:
-		mask := uint32(1)<<m.hashBits - 1
-		for ; i < end; i++ {
-			h := (binary.LittleEndian.Uint32(m.buf[i:])*66521 + 66521) >> 16 & mask
-			prev[i&(window-1)] = back(i, head[h])
-			head[h] = int32(i)
+		b := m.buf[i : end+3]
+		for k := 0; k+3 < len(b); k++ {
+			h := int((binary.LittleEndian.Uint32(b[k:])*66521+66521)>>16) & (len(head) - 1)
+			prev[uint16(i+k)] = enter(&head[h], i+k)
 		}
 	case hashCRC:
-		mask := uint32(1)<<m.hashBits - 1
-		t := m.crc
 		for ; i < end; i++ {
-			b := m.buf[i : i+4 : i+4]
-			h := t[3][b[0]] ^ t[2][b[1]] ^ t[1][b[2]]
-			if m.wide {
-				h ^= t[0][b[3]]
-			}
-			h &= mask
-			prev[i&(window-1)] = back(i, head[h])
-			head[h] = int32(i)
+			prev[uint16(i)] = enter(&head[m.sum(i)], i)
 		}
 	}
 	m.inserted = end
 }
 
-// back is how far back from i the string at head is, as prev has it. What is
-// further back than a match may be is none.
-func back(i int, head int32) uint16 {
-	if d := i - int(head); head > 0 && d <= window {
-		return uint16(d)
+// sum is the hash of the string at p, made of CRC32C.
+func (m *matcher) sum(p int) int {
+	b := m.buf[p : p+4 : p+4]
+	h := m.crc[3][b[0]] ^ m.crc[2][b[1]] ^ m.crc[1][b[2]]
+	if m.wide {
+		h ^= m.crc[0][b[3]]
 	}
-	return 0
+	return int(h) & (len(m.head) - 1)
+}
+
+// at is how the string at p stands in head, where 0 is none. None is further
+// away than a match may be.
+func at(p int) uint32 { return uint32(p + window + 1) }
+
+// enter makes p the last string with a hash, and returns how far back the one
+// before is, 0 if that is further than a match may be.
+func enter(head *uint32, p int) uint16 {
+	d := at(p) - *head
+	*head = at(p)
+	if d > window {
+		d = 0
+	}
+	return uint16(d)
 }
 
 // predict returns the token that zlib writes here. There is at least one byte
@@ -250,25 +274,22 @@ func (m *matcher) predict() token {
 	if m.medium.on {
 		return m.predictMedium()
 	}
-	if m.n-m.pos < ahead+2 && m.start+int64(m.n) < m.size {
-		m.slide()
-	}
+	m.see(ahead + 2)
 	p := m.pos
-	if !m.known {
-		m.length, m.from = m.longest(p, minMatch-1)
-	}
 	if !m.slow {
+		m.length, m.from = m.longest(p)
 		if m.length >= minMatch {
 			return match(m.length, p-m.from)
 		}
 		return token(m.buf[p])
 	}
+	if !m.known {
+		m.length, m.from = m.longestLazy(p, minMatch-1)
+	}
 	m.looked = true
 	m.nextLen = minMatch - 1
 	if m.length < m.lazy {
-		m.nextLen, m.nextFro = m.longest(p+1, m.length)
-	} else {
-		m.insertTo(p + 2)
+		m.nextLen, m.nextFro = m.longestLazy(p+1, m.length)
 	}
 	if m.length >= minMatch && m.nextLen <= m.length {
 		return match(m.length, p-m.from)
@@ -298,8 +319,6 @@ func (m *matcher) accept(t token) {
 			m.insertTo(m.pos + 1)
 			m.inserted = m.pos + n
 		}
-	} else {
-		m.insertTo(m.pos + n)
 	}
 	m.pos += n
 }
@@ -307,17 +326,17 @@ func (m *matcher) accept(t token) {
 // over moves over n bytes whose tokens are not known.
 func (m *matcher) over(n int64) {
 	for n > 0 && m.err == nil {
-		if m.n-m.pos < ahead+2 && m.start+int64(m.n) < m.size {
-			m.slide()
-		}
+		m.see(ahead + 2)
 		k := min(n, int64(m.n-m.pos))
 		if k == 0 {
 			m.err = io.ErrUnexpectedEOF
 			return
 		}
 		m.pos += int(k)
-		m.insertTo(m.pos)
-		m.inserted = max(m.inserted, m.pos)
+		if !m.whole {
+			m.insertTo(m.pos)
+			m.inserted = max(m.inserted, m.pos)
+		}
 		n -= k
 	}
 	m.known, m.looked = false, false
@@ -325,22 +344,18 @@ func (m *matcher) over(n int64) {
 	m.medium.top = max(m.medium.top, m.pos-1)
 }
 
-// longest looks for a match at p, which it enters into the table, that is longer
-// than best. When there is none the length it returns is not more than best.
-func (m *matcher) longest(p, best int) (length, from int) {
+// longest looks for a match at p, which it enters into the table, for the fast
+// levels. When there is none the length it returns is less than one has.
+func (m *matcher) longest(p int) (length, from int) {
 	m.insertTo(p + 1)
 	if m.inserted <= p {
 		return minMatch - 1, 0
 	}
-	back := int(m.prev[p&(window-1)])
-	if back == 0 || back > maxDist {
+	back := int(m.prev[uint16(p)])
+	if back == 0 || back > maxDist || back == p {
 		return minMatch - 1, 0
 	}
-	length, from = m.chase(p, p-back, best)
-	if m.slow && length == minMatch && from >= 0 && p-from > tooFar {
-		length = minMatch - 1
-	}
-	return length, from
+	return m.chase(p, p-back, minMatch-1)
 }
 
 // chase follows the chain from cand on.
@@ -368,7 +383,7 @@ func (m *matcher) chase(p, cand, best int) (length, from int) {
 				end, end1 = ends[p], buf[p+best-1]
 			}
 		}
-		back := int(prev[cand&(window-1)])
+		back := int(prev[uint16(cand)])
 		if cand -= back; cand <= limit || back == 0 {
 			break
 		}

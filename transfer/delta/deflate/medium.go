@@ -38,18 +38,9 @@ func (m *matcher) boundary(at int64) int64 {
 // enter puts the string at p into the table, even if it is there, and returns
 // the one before.
 func (m *matcher) enter(p int) int {
-	b := m.buf[p : p+4 : p+4]
-	h := (m.crc[3][b[0]] ^ m.crc[2][b[1]] ^ m.crc[1][b[2]])
-	if m.wide {
-		h ^= m.crc[0][b[3]]
-	}
-	h &= uint32(1)<<m.hashBits - 1
-	old := int(m.head[h])
-	m.prev[p&(window-1)] = 0
-	if old < p {
-		m.prev[p&(window-1)] = back(p, int32(old))
-	}
-	m.head[h] = int32(p)
+	head := &m.head[m.sum(p)]
+	old := int(*head) - int(at(0))
+	m.prev[uint16(p)] = enter(head, p)
 	m.medium.top = max(m.medium.top, p)
 	return old
 }
@@ -59,7 +50,7 @@ func (m *matcher) look(p int) found {
 	f := found{length: 1, pos: p, org: p}
 	var cand int
 	if m.medium.lost && p <= m.medium.top {
-		if d := int(m.prev[p&(window-1)]); d > 0 {
+		if d := int(m.prev[uint16(p)]); d > 0 {
 			cand = p - d
 		}
 	} else if cand = m.enter(p); cand == p {
@@ -148,9 +139,7 @@ func (m *matcher) yield(now, next *found) {
 
 // predictMedium is predict for this strategy.
 func (m *matcher) predictMedium() token {
-	if m.n-m.pos < 4*ahead && m.start+int64(m.n) < m.size {
-		m.slide()
-	}
+	m.see(4 * ahead)
 	for !m.medium.queued && m.err == nil {
 		m.round()
 	}
