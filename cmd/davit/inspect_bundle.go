@@ -227,7 +227,7 @@ func (p *program) inspectDelta(f io.ReaderAt, n int64, name string) error {
 		for _, s := range []struct {
 			what string
 			delta.Length
-		}{{"Operations:", d.Operations}, {"Addresses:", d.Addresses}, {"Literals:", d.Literals}, {"Differences:", d.Differs}, {"Closings:", d.Closings}} {
+		}{{"Gaps:", d.Gaps}, {"Copies:", d.Copies}, {"Addresses:", d.Addresses}, {"Literals:", d.Literals}, {"Differences:", d.Differs}, {"Closings:", d.Closings}} {
 			rows = append(rows, []string{s.what, fmt.Sprintf("%s, as %s", exact(s.Plain), exact(s.Packed))})
 		}
 		if len(d.Lacking) > 0 {
