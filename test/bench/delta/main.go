@@ -1,0 +1,172 @@
+// Command delta measures what davit sends of new versions of real packages, how
+// long it takes to find that out and to undo it, and what other tools make of
+// the same.
+//
+//	go run ./test/bench/delta           every pair of versions in pairs.txt
+//	go run ./test/bench/delta -quick    a handful of them
+//	go run ./test/bench/delta -match '^(maven|pypi) '
+//
+// The packages come through the ordinary clients of their registries (npm, pip,
+// mvn, cargo, go, apt-get), and some are made with real tools of what came. What
+// cannot be had is named and left out; with fewer than 40 pairs left the
+// benchmark fails. Downloads stay in the folder that -cache or
+// DAVIT_BENCH_CACHE names, and so do the figures of the other tools.
+//
+// Of each pair there is a row, and then sums: of every half of a delta, run in
+// a process of its own, and of one release of all pairs that the real program
+// carries from one site to another, with deltas and without.
+//
+// The benchmark fails, too, when a package would take more than its chunks do.
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"regexp"
+	"time"
+)
+
+// fewest pairs make a benchmark.
+const fewest = 40
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	work := run
+	if len(os.Args) > 2 && os.Args[1] == alone {
+		work = func(ctx context.Context) error { return runAlone(ctx, os.Args[2:]) }
+	}
+	if err := work(ctx); err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+// outcome is a pair and what was measured of it.
+type outcome struct {
+	*pair
+	davit  *figures
+	others *rivals
+}
+
+func run(ctx context.Context) error {
+	cache := os.Getenv("DAVIT_BENCH_CACHE")
+	if cache == "" {
+		dir, err := os.UserCacheDir()
+		if err != nil {
+			dir = os.TempDir()
+		}
+		cache = filepath.Join(dir, "davit-bench", "delta")
+	}
+	var (
+		cacheDir  = flag.String("cache", cache, "`FOLDER` that downloads are kept in")
+		workDir   = flag.String("work", "", "`FOLDER` for what is thrown away (default: a new one under the system's temporary folder)")
+		davitPath = flag.String("davit", "", "the davit `PROGRAM` (default: built from ./cmd/davit)")
+		quick     = flag.Bool("quick", false, "a handful of pairs")
+		match     = flag.String("match", "", "only pairs of which \"ECOSYSTEM NAME NEW\" matches `REGEXP`")
+		noJourney = flag.Bool("no-journey", false, "without the release of all pairs")
+		proving   = flag.Duration("proving", 10*time.Hour, "how long the release may take to prove streams, a GiB of package; the clock of a shared machine would decide otherwise; 0: as long as davit gives it")
+		noRivals  = flag.Bool("no-rivals", false, "without other tools")
+	)
+	flag.Parse()
+	only, err := regexp.Compile(*match)
+	if err != nil {
+		return err
+	}
+	rows, err := readTable(pairsTable)
+	if err != nil {
+		return err
+	}
+	if cache, err = filepath.Abs(*cacheDir); err != nil {
+		return err
+	}
+	if err := os.MkdirAll(cache, 0o755); err != nil {
+		return err
+	}
+	work, err := os.MkdirTemp(*workDir, "davit-bench-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(work)
+	f := &fetcher{cache: cache, tools: &tools{filepath.Join(cache, "tools")}}
+	m, err := newMeasurer(work)
+	if err != nil {
+		return err
+	}
+	davit := *davitPath
+	if davit == "" {
+		davit = filepath.Join(work, "davit.exe")
+		if out, err := exec.CommandContext(ctx, "go", "build", "-o", davit, "./cmd/davit").CombinedOutput(); err != nil {
+			return fmt.Errorf("build davit: %w\n%s", err, out)
+		}
+	}
+	if davit, err = filepath.Abs(davit); err != nil {
+		return err
+	}
+
+	var (
+		pairs   []*pair
+		missing []error
+	)
+	for _, r := range rows {
+		if (*quick && !r.quick) || !only.MatchString(r.ecosystem+" "+r.name+" "+r.new) {
+			continue
+		}
+		p, err := f.fetch(ctx, r)
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		if err != nil {
+			missing = append(missing, err)
+			continue
+		}
+		pairs = append(pairs, p)
+	}
+	var c *comparer
+	if !*noRivals {
+		c = newComparer(ctx, f, m, work)
+	}
+	out := newReport(os.Stdout, c)
+	var all []*outcome
+	for _, p := range pairs {
+		o := &outcome{pair: p, others: &rivals{}}
+		if o.davit, err = m.pair(ctx, p); err != nil {
+			return fmt.Errorf("measure %s: %w", p.row, err)
+		}
+		if c != nil {
+			if o.others, err = c.pair(ctx, p); err != nil {
+				return fmt.Errorf("compare %s: %w", p.row, err)
+			}
+		}
+		out.row(o)
+		all = append(all, o)
+	}
+	over := out.sums(all, missing)
+	if len(all) < fewest && !*quick && *match == "" {
+		return fmt.Errorf("only %d of %d pairs could be fetched, fewer than %d", len(all), len(rows), fewest)
+	}
+	if !*noJourney && len(all) > 0 {
+		travels := filepath.Join(work, "journey")
+		if err := os.Mkdir(travels, 0o755); err != nil {
+			return err
+		}
+		j, err := travel(ctx, davit, travels, *proving, all)
+		if err != nil {
+			return fmt.Errorf("carry a release of all pairs: %w", err)
+		}
+		j.compare(all)
+		out.journey(j)
+		if j.ways[0].bytes > j.ways[1].bytes*101/100 {
+			over++
+		}
+	}
+	if over > 0 {
+		return fmt.Errorf("%d sizes are more than 1 %% over those without deltas", over)
+	}
+	return nil
+}
