@@ -172,7 +172,7 @@ func buildah(ctx context.Context, t *tools, work, root string) (string, error) {
 		return "", err
 	}
 	id := strings.TrimSpace(string(name))
-	for _, args := range [][]string{{"copy", "--quiet", id, root, "/"}, {"commit", "--quiet", id, "oci:" + filepath.Join(work, "image")}, {"rm", id}} {
+	for _, args := range [][]string{{"copy", "--quiet", id, root, "/"}, {"commit", "--quiet", "--disable-compression=false", id, "oci:" + filepath.Join(work, "image")}, {"rm", id}} {
 		if _, err := command(ctx, work, nil, tool, append(storage, args...)...); err != nil {
 			return "", err
 		}
