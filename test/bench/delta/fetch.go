@@ -23,6 +23,9 @@ type pair struct {
 	oldSum, newSum   string // SHA-256
 }
 
+// key names a pair by what is in it.
+func (p *pair) key() string { return p.oldSum[:24] + "-" + p.newSum[:24] + ".json" }
+
 // fetcher brings files into the cache, by the ordinary client of each registry,
 // or makes them of files that it brought.
 type fetcher struct {

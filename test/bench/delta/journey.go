@@ -201,8 +201,8 @@ func (j *journey) compare(measured []*outcome) {
 		if !ok || m.davit == nil {
 			continue
 		}
-		if sent.Form != m.davit.form || (sent.Form != formChunks && (sent.Bytes > m.davit.sealed*101/100 || m.davit.sealed > sent.Bytes*101/100)) {
-			j.drift = append(j.drift, fmt.Sprintf("%s: %d bytes as %s, not %d as %s (%s)", m.row, sent.Bytes, sent.Form, m.davit.bytes, m.davit.form, sent.Reason))
+		if sent.Form != m.davit.Form || (sent.Form != formChunks && (sent.Bytes > m.davit.Sealed*101/100 || m.davit.Sealed > sent.Bytes*101/100)) {
+			j.drift = append(j.drift, fmt.Sprintf("%s: %d bytes as %s, not %d as %s (%s)", m.row, sent.Bytes, sent.Form, m.davit.Bytes, m.davit.Form, sent.Reason))
 		}
 	}
 }

@@ -10,7 +10,8 @@
 // mvn, cargo, go, apt-get), and some are made with real tools of what came. What
 // cannot be had is named and left out; with fewer than 40 pairs left the
 // benchmark fails. Downloads stay in the folder that -cache or
-// DAVIT_BENCH_CACHE names, and so do the figures of the other tools.
+// DAVIT_BENCH_CACHE names, and so do the figures of the other tools, and those of
+// davit for as long as neither davit nor the benchmark changes.
 //
 // Of each pair there is a row, and then sums: of every half of a delta, run in
 // a process of its own, and of one release of all pairs that the real program
@@ -21,6 +22,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -33,6 +35,12 @@ import (
 
 // fewest pairs make a benchmark.
 const fewest = 40
+
+// What to measure, if not both.
+const (
+	pairsAlone   = "pairs"
+	journeyAlone = "journey"
+)
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
@@ -69,11 +77,14 @@ func run(ctx context.Context) error {
 		davitPath = flag.String("davit", "", "the davit `PROGRAM` (default: built from ./cmd/davit)")
 		quick     = flag.Bool("quick", false, "a handful of pairs")
 		match     = flag.String("match", "", "only pairs of which \"ECOSYSTEM NAME NEW\" matches `REGEXP`")
-		noJourney = flag.Bool("no-journey", false, "without the release of all pairs")
+		what      = flag.String("what", "both", "what to measure: pairs, journey (a release of all pairs) or both")
 		proving   = flag.Duration("proving", 10*time.Hour, "how long the release may take to prove streams, a GiB of package; the clock of a shared machine would decide otherwise; 0: as long as davit gives it")
 		noRivals  = flag.Bool("no-rivals", false, "without other tools")
 	)
 	flag.Parse()
+	if *what != pairsAlone && *what != journeyAlone && *what != "both" {
+		return fmt.Errorf("-what knows pairs, journey and both, not %q", *what)
+	}
 	only, err := regexp.Compile(*match)
 	if err != nil {
 		return err
@@ -94,7 +105,7 @@ func run(ctx context.Context) error {
 	}
 	defer os.RemoveAll(work)
 	f := &fetcher{cache: cache, tools: &tools{filepath.Join(cache, "tools")}}
-	m, err := newMeasurer(work)
+	m, err := newMeasurer(cache, work)
 	if err != nil {
 		return err
 	}
@@ -109,48 +120,26 @@ func run(ctx context.Context) error {
 		return err
 	}
 
-	var (
-		pairs   []*pair
-		missing []error
-	)
-	for _, r := range rows {
-		if (*quick && !r.quick) || !only.MatchString(r.ecosystem+" "+r.name+" "+r.new) {
-			continue
-		}
-		p, err := f.fetch(ctx, r)
-		if ctx.Err() != nil {
-			return context.Cause(ctx)
-		}
-		if err != nil {
-			missing = append(missing, err)
-			continue
-		}
-		pairs = append(pairs, p)
+	all, missing, err := fetchAll(ctx, f, rows, func(r row) bool {
+		return (!*quick || r.quick) && only.MatchString(r.ecosystem+" "+r.name+" "+r.new)
+	})
+	if err != nil {
+		return err
 	}
-	var c *comparer
-	if !*noRivals {
-		c = newComparer(ctx, f, m, work)
-	}
-	out := newReport(os.Stdout, c)
-	var all []*outcome
-	for _, p := range pairs {
-		o := &outcome{pair: p, others: &rivals{}}
-		if o.davit, err = m.pair(ctx, p); err != nil {
-			return fmt.Errorf("measure %s: %w", p.row, err)
-		}
-		if c != nil {
-			if o.others, err = c.pair(ctx, p); err != nil {
-				return fmt.Errorf("compare %s: %w", p.row, err)
-			}
-		}
-		out.row(o)
-		all = append(all, o)
-	}
-	over := out.sums(all, missing)
 	if len(all) < fewest && !*quick && *match == "" {
-		return fmt.Errorf("only %d of %d pairs could be fetched, fewer than %d", len(all), len(rows), fewest)
+		return fmt.Errorf("only %d of %d pairs could be fetched, fewer than %d: %w", len(all), len(rows), fewest, errors.Join(missing...))
 	}
-	if !*noJourney && len(all) > 0 {
+	over := 0
+	if *what != journeyAlone {
+		var c *comparer
+		if !*noRivals {
+			c = newComparer(ctx, f, m, work)
+		}
+		if over, err = measurePairs(ctx, m, c, all, missing); err != nil {
+			return err
+		}
+	}
+	if *what != pairsAlone && len(all) > 0 {
 		travels := filepath.Join(work, "journey")
 		if err := os.Mkdir(travels, 0o755); err != nil {
 			return err
@@ -160,7 +149,7 @@ func run(ctx context.Context) error {
 			return fmt.Errorf("carry a release of all pairs: %w", err)
 		}
 		j.compare(all)
-		out.journey(j)
+		(&report{w: os.Stdout}).journey(j)
 		if j.ways[0].bytes > j.ways[1].bytes*101/100 {
 			over++
 		}
@@ -169,4 +158,47 @@ func run(ctx context.Context) error {
 		return fmt.Errorf("%d sizes are more than 1 %% over those without deltas", over)
 	}
 	return nil
+}
+
+// fetchAll brings the pairs that are wanted, and says of which it could not.
+func fetchAll(ctx context.Context, f *fetcher, rows []row, wanted func(row) bool) ([]*outcome, []error, error) {
+	var (
+		all     []*outcome
+		missing []error
+	)
+	for _, r := range rows {
+		if !wanted(r) {
+			continue
+		}
+		p, err := f.fetch(ctx, r)
+		switch {
+		case ctx.Err() != nil:
+			return nil, nil, context.Cause(ctx)
+		case err != nil:
+			fmt.Fprintln(os.Stderr, err)
+			missing = append(missing, err)
+		default:
+			all = append(all, &outcome{pair: p, others: &rivals{}})
+		}
+	}
+	return all, missing, nil
+}
+
+// measurePairs writes a row for each pair and the sums, and returns how many
+// pairs take more than their chunks.
+func measurePairs(ctx context.Context, m *measurer, c *comparer, all []*outcome, missing []error) (int, error) {
+	out := newReport(os.Stdout, c)
+	for _, o := range all {
+		var err error
+		if o.davit, err = m.pair(ctx, o.pair); err != nil {
+			return 0, fmt.Errorf("measure %s: %w", o.row, err)
+		}
+		if c != nil {
+			if o.others, err = c.pair(ctx, o.pair); err != nil {
+				return 0, fmt.Errorf("compare %s: %w", o.row, err)
+			}
+		}
+		out.row(o)
+	}
+	return out.sums(all, missing), nil
 }

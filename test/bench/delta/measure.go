@@ -33,14 +33,14 @@ const formChunks = "chunks"
 
 // figures is what was measured of davit on one pair.
 type figures struct {
-	form        string
-	bytes       int64 // sealed, or the chunks where they are no more
-	sealed      int64 // the delta, if there is one
-	plain       int64 // new chunks, compressed and sealed
-	result      delta.Result
-	parts       [len(partNames)]int64 // of the delta
-	make, apply usage.Usage
-	reason      string
+	Form        string
+	Bytes       int64 // sealed, or the chunks where they are no more
+	Sealed      int64 // the delta, if there is one
+	Plain       int64 // new chunks, compressed and sealed
+	Result      delta.Result
+	Parts       [len(partNames)]int64 // of the delta
+	Make, Apply usage.Usage
+	Reason      string
 }
 
 // partNames are the sections of a delta, short.
@@ -59,11 +59,16 @@ type made struct {
 type measurer struct {
 	self string // this program
 	work string
+	kept string // where figures of this very program are kept
 	keys pack.Keys
 }
 
-func newMeasurer(work string) (*measurer, error) {
+func newMeasurer(cache, work string) (*measurer, error) {
 	self, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	sum, _, err := hashFile(self)
 	if err != nil {
 		return nil, err
 	}
@@ -72,32 +77,61 @@ func newMeasurer(work string) (*measurer, error) {
 		return nil, err
 	}
 	keys, err := manifest.RecipientKeys([]string{site.Recipient()})
-	return &measurer{self, work, keys}, err
+	return &measurer{self, work, filepath.Join(cache, "figures", sum[:16]), keys}, err
 }
 
+// pair measures a pair, unless this program has done so: a run that was broken
+// off goes on where it was, and after any change to davit all is measured anew.
 func (m *measurer) pair(ctx context.Context, p *pair) (*figures, error) {
-	f := &figures{form: formChunks}
+	file := filepath.Join(m.kept, p.key())
+	if data, err := os.ReadFile(file); err == nil {
+		f := &figures{}
+		if json.Unmarshal(data, f) == nil {
+			return f, nil
+		}
+	}
+	f, err := m.measure(ctx, p)
+	if err != nil {
+		return nil, err
+	}
+	return f, keep(file, f)
+}
+
+// keep writes what was measured to where it is looked for.
+func keep(file string, figures any) error {
+	data, err := json.Marshal(figures)
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
+		return err
+	}
+	return os.WriteFile(file, data, 0o644)
+}
+
+func (m *measurer) measure(ctx context.Context, p *pair) (*figures, error) {
+	f := &figures{Form: formChunks}
 	cost, err := m.chunks(p, f)
 	if err != nil {
 		return nil, fmt.Errorf("cut chunks: %w", err)
 	}
-	f.bytes = f.plain
+	f.Bytes = f.Plain
 	if p.newSize < deltaLeast || cost < deltaGain {
-		f.reason = "too small for a delta"
+		f.Reason = "too small for a delta"
 		return f, nil
 	}
 	file, target := filepath.Join(m.work, "delta"), filepath.Join(m.work, "target")
 	defer os.Remove(file)
 	defer os.Remove(target)
 	var said made
-	if f.make, err = m.run(ctx, &said, "make", p.oldFile, p.newFile, file, fmt.Sprint(cost)); err != nil {
+	if f.Make, err = m.run(ctx, &said, "make", p.oldFile, p.newFile, file, fmt.Sprint(cost)); err != nil {
 		return nil, fmt.Errorf("make delta: %w", err)
 	}
-	f.result, f.parts, f.reason = said.Result, said.Parts, said.Reason
-	if f.result.Form == formChunks {
+	f.Result, f.Parts, f.Reason = said.Result, said.Parts, said.Reason
+	if f.Result.Form == formChunks {
 		return f, nil
 	}
-	if f.apply, err = m.run(ctx, nil, "apply", p.oldFile, file, target); err != nil {
+	if f.Apply, err = m.run(ctx, nil, "apply", p.oldFile, file, target); err != nil {
 		return nil, fmt.Errorf("apply delta: %w", err)
 	}
 	switch sum, _, err := hashFile(target); {
@@ -106,11 +140,11 @@ func (m *measurer) pair(ctx context.Context, p *pair) (*figures, error) {
 	case sum != p.newSum:
 		return nil, errors.New("apply delta: it gives another file")
 	}
-	if f.sealed, err = pack.EncryptedSize(f.result.Bytes, m.keys); err != nil {
+	if f.Sealed, err = pack.EncryptedSize(f.Result.Bytes, m.keys); err != nil {
 		return nil, err
 	}
-	if f.sealed < cost {
-		f.form, f.bytes = f.result.Form, f.sealed
+	if f.Sealed < cost {
+		f.Form, f.Bytes = f.Result.Form, f.Sealed
 	}
 	return f, nil
 }
@@ -270,7 +304,7 @@ func (m *measurer) chunks(p *pair, f *figures) (int64, error) {
 	if len(frame) > 0 {
 		flush()
 	}
-	f.plain, err = pack.SealedSize(frames, n, m.keys)
+	f.Plain, err = pack.SealedSize(frames, n, m.keys)
 	return cost, err
 }
 

@@ -75,12 +75,12 @@ func (r *report) row(o *outcome) {
 	d, s := o.davit, o.others
 	makes, applies := o.speeds()
 	streams := "-"
-	if d.result.Streams > 0 {
-		streams = fmt.Sprintf("%d/%d", d.result.Kept+d.result.Proven, d.result.Streams)
+	if d.Result.Streams > 0 {
+		streams = fmt.Sprintf("%d/%d", d.Result.Kept+d.Result.Proven, d.Result.Streams)
 	}
-	fmt.Fprintln(r.w, r.line(o.ecosystem, clip(o.label(), 38), kb(o.newSize), kb(d.bytes), d.form, streams, kb(d.plain), kb(s.Restic), kb(s.Desync),
-		kb(s.PatchRaw), kb(s.PatchOpened), ratio(d.bytes, s.PatchOpened), seconds(d.make.CPU), speed(makes), seconds(d.apply.CPU), speed(applies),
-		fmt.Sprintf("%d/%d", d.make.Peak>>20, d.apply.Peak>>20), clip(d.reason, 60)))
+	fmt.Fprintln(r.w, r.line(o.ecosystem, clip(o.label(), 38), kb(o.newSize), kb(d.Bytes), d.Form, streams, kb(d.Plain), kb(s.Restic), kb(s.Desync),
+		kb(s.PatchRaw), kb(s.PatchOpened), ratio(d.Bytes, s.PatchOpened), seconds(d.Make.CPU), speed(makes), seconds(d.Apply.CPU), speed(applies),
+		fmt.Sprintf("%d/%d", d.Make.Peak>>20, d.Apply.Peak>>20), clip(d.Reason, 60)))
 }
 
 func seconds(d time.Duration) string {
@@ -99,11 +99,11 @@ func speed(v float64) string {
 
 // speeds are MB/s of opened content a CPU second, 0 where there was nothing.
 func (o *outcome) speeds() (makes, applies float64) {
-	n := usage.MB(max(o.davit.result.Opened, o.newSize))
-	if s := o.davit.make.CPU.Seconds(); s > 0 {
+	n := usage.MB(max(o.davit.Result.Opened, o.newSize))
+	if s := o.davit.Make.CPU.Seconds(); s > 0 {
 		makes = n / s
 	}
-	if s := o.davit.apply.CPU.Seconds(); s > 0 {
+	if s := o.davit.Apply.CPU.Seconds(); s > 0 {
 		applies = n / s
 	}
 	return makes, applies
@@ -126,14 +126,14 @@ func add(all []*outcome, of func(*outcome) bool) total {
 			continue
 		}
 		t.pairs++
-		t.size, t.davit, t.chunks = t.size+o.newSize, t.davit+o.davit.bytes, t.chunks+o.davit.plain
+		t.size, t.davit, t.chunks = t.size+o.newSize, t.davit+o.davit.Bytes, t.chunks+o.davit.Plain
 		t.restic, t.raw, t.patch = t.restic+o.others.Restic, t.raw+o.others.PatchRaw, t.patch+o.others.PatchOpened
-		if d := o.davit; d.make.CPU > 0 {
-			t.opened += max(d.result.Opened, o.newSize)
-			t.makeCPU, t.applyCPU = t.makeCPU+d.make.CPU, t.applyCPU+d.apply.CPU
-			t.streams, t.kept, t.proven = t.streams+d.result.Streams, t.kept+d.result.Kept, t.proven+d.result.Proven
-			if d.result.Streams > 0 {
-				t.deflated, t.unproven = t.deflated+o.others.Deflated, t.unproven+d.result.Unproven
+		if d := o.davit; d.Make.CPU > 0 {
+			t.opened += max(d.Result.Opened, o.newSize)
+			t.makeCPU, t.applyCPU = t.makeCPU+d.Make.CPU, t.applyCPU+d.Apply.CPU
+			t.streams, t.kept, t.proven = t.streams+d.Result.Streams, t.kept+d.Result.Kept, t.proven+d.Result.Proven
+			if d.Result.Streams > 0 {
+				t.deflated, t.unproven = t.deflated+o.others.Deflated, t.unproven+d.Result.Unproven
 			}
 		}
 	}
@@ -168,7 +168,7 @@ func (r *report) sums(all []*outcome, missing []error) int {
 		var shares []float64
 		for _, o := range all {
 			if group.of(o) {
-				shares = append(shares, float64(o.davit.bytes)/float64(o.newSize))
+				shares = append(shares, float64(o.davit.Bytes)/float64(o.newSize))
 			}
 		}
 		if len(shares) > 0 {
@@ -235,10 +235,10 @@ func (r *report) ecosystems(all []*outcome) {
 // patch between the contents.
 func (r *report) worst(all []*outcome) {
 	byExcess := slices.Clone(all)
-	excess := func(o *outcome) int64 { return o.davit.bytes - o.others.PatchOpened }
+	excess := func(o *outcome) int64 { return o.davit.Bytes - o.others.PatchOpened }
 	slices.SortStableFunc(byExcess, func(a, b *outcome) int { return cmp.Compare(excess(b), excess(a)) })
 	byRatio := slices.Clone(all)
-	times := func(o *outcome) float64 { return float64(o.davit.bytes) / float64(o.others.PatchOpened) }
+	times := func(o *outcome) float64 { return float64(o.davit.Bytes) / float64(o.others.PatchOpened) }
 	slices.SortStableFunc(byRatio, func(a, b *outcome) int { return cmp.Compare(times(b), times(a)) })
 	for _, list := range []struct {
 		name string
@@ -250,12 +250,12 @@ func (r *report) worst(all []*outcome) {
 				continue
 			}
 			var parts []string
-			for i, n := range o.davit.parts {
+			for i, n := range o.davit.Parts {
 				if n > 0 {
 					parts = append(parts, partNames[i]+" "+kb(n))
 				}
 			}
-			fmt.Fprintf(r.w, "  %-48s %9s more, %7.2f times  %-6s %s %s\n", clip(o.ecosystem+" "+o.label(), 48), kb(excess(o)), times(o), o.davit.form, strings.Join(parts, ", "), o.davit.reason)
+			fmt.Fprintf(r.w, "  %-48s %9s more, %7.2f times  %-6s %s %s\n", clip(o.ecosystem+" "+o.label(), 48), kb(excess(o)), times(o), o.davit.Form, strings.Join(parts, ", "), o.davit.Reason)
 		}
 		fmt.Fprintln(r.w)
 	}
@@ -271,12 +271,12 @@ func (r *report) extremes(all []*outcome) {
 		speed func(*outcome) float64
 		peak  func(*outcome) int64
 	}{
-		{"make", func(o *outcome) float64 { v, _ := o.speeds(); return v }, func(o *outcome) int64 { return o.davit.make.Peak }},
-		{"apply", func(o *outcome) float64 { _, v := o.speeds(); return v }, func(o *outcome) int64 { return o.davit.apply.Peak }},
+		{"make", func(o *outcome) float64 { v, _ := o.speeds(); return v }, func(o *outcome) int64 { return o.davit.Make.Peak }},
+		{"apply", func(o *outcome) float64 { _, v := o.speeds(); return v }, func(o *outcome) int64 { return o.davit.Apply.Peak }},
 	} {
 		var slow, large *outcome
 		for _, o := range all {
-			if v := half.speed(o); v > 0 && max(o.davit.result.Opened, o.newSize) >= bigEnough && (slow == nil || v < half.speed(slow)) {
+			if v := half.speed(o); v > 0 && max(o.davit.Result.Opened, o.newSize) >= bigEnough && (slow == nil || v < half.speed(slow)) {
 				slow = o
 			}
 			if large == nil || half.peak(o) > half.peak(large) {
@@ -297,9 +297,9 @@ func (r *report) extremes(all []*outcome) {
 func (r *report) overtime(all []*outcome) {
 	n := 0
 	for _, o := range all {
-		if o.davit.make.Wall > budget(o.newSize) {
+		if o.davit.Make.Wall > budget(o.newSize) {
 			n++
-			fmt.Fprintf(r.w, "made in %.1f s (%.1f CPU s), while export gives proving %.1f: %s\n", o.davit.make.Wall.Seconds(), o.davit.make.CPU.Seconds(), budget(o.newSize).Seconds(), o.row)
+			fmt.Fprintf(r.w, "made in %.1f s (%.1f CPU s), while export gives proving %.1f: %s\n", o.davit.Make.Wall.Seconds(), o.davit.Make.CPU.Seconds(), budget(o.newSize).Seconds(), o.row)
 		}
 	}
 	fmt.Fprintf(r.w, "made in more than the time of an export: %d pairs\n", n)
@@ -308,8 +308,8 @@ func (r *report) overtime(all []*outcome) {
 func (r *report) overChunks(all []*outcome) int {
 	over := 0
 	for _, o := range all {
-		if o.davit.bytes > o.davit.plain*101/100 {
-			fmt.Fprintf(r.w, "%s takes %d bytes, its chunks %d\n", o.row, o.davit.bytes, o.davit.plain)
+		if o.davit.Bytes > o.davit.Plain*101/100 {
+			fmt.Fprintf(r.w, "%s takes %d bytes, its chunks %d\n", o.row, o.davit.Bytes, o.davit.Plain)
 			over++
 		}
 	}

@@ -62,13 +62,9 @@ func newComparer(ctx context.Context, f *fetcher, m *measurer, work string) *com
 	return c
 }
 
-func (c *comparer) kept(p *pair) string {
-	return filepath.Join(c.dir, p.oldSum[:24]+"-"+p.newSum[:24]+".json")
-}
-
 // pair returns what the tools make of a pair, or did before.
 func (c *comparer) pair(ctx context.Context, p *pair) (*rivals, error) {
-	if data, err := os.ReadFile(c.kept(p)); err == nil {
+	if data, err := os.ReadFile(filepath.Join(c.dir, p.key())); err == nil {
 		var r rivals
 		if json.Unmarshal(data, &r) == nil && r.Versions == c.versions {
 			return &r, nil
@@ -109,14 +105,7 @@ func (c *comparer) pair(ctx context.Context, p *pair) (*rivals, error) {
 			return nil, err
 		}
 	}
-	data, err := json.Marshal(r)
-	if err != nil {
-		return nil, err
-	}
-	if err := os.MkdirAll(c.dir, 0o755); err != nil {
-		return nil, err
-	}
-	return r, os.WriteFile(c.kept(p), data, 0o644)
+	return r, keep(filepath.Join(c.dir, p.key()), r)
 }
 
 func (c *comparer) patch(ctx context.Context, from, to string) (int64, error) {
