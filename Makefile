@@ -10,8 +10,9 @@ LDFLAGS    = -s -w -buildid= -X main.version=$(VERSION)
 PLATFORMS  = linux/amd64 linux/arm64 darwin/amd64 darwin/arm64 windows/amd64 windows/arm64
 STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 FUZZTIME  ?= 30s
+BENCH     ?=
 
-.PHONY: build test test-long lint cross demo examples bench clean help
+.PHONY: build test test-long lint cross demo examples bench bench-delta clean help
 
 build: ## bin/davit, and bin/age for recovery by hand
 	go build -trimpath -buildvcs=false -ldflags "$(LDFLAGS)" -o bin/davit ./cmd/davit
@@ -54,8 +55,11 @@ examples: build ## every example but the demo
 bench: build ## speed, CPU and memory on real data; beside restic where that is installed
 	@test/bench/run.sh
 
+bench-delta: ## what new versions of real packages cost as deltas; beside zstd and restic. BENCH=-quick: a handful
+	go run ./test/bench/delta $(BENCH)
+
 clean: ## remove bin
 	rm -rf bin
 
 help: ## this list
-	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' Makefile | expand -t 12
+	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' Makefile | expand -t 13

@@ -38,6 +38,8 @@ var order = []string{
 	"transfer/route",
 	"internal/dashboard",
 	"cmd/davit",
+	"test/bench/usage",
+	"test/bench/delta",
 	"test/bench",
 	"test",
 }

@@ -93,19 +93,3 @@ func (s source) fetch(ctx context.Context, modules, to string) error {
 	}
 	return os.Rename(to+".part", to)
 }
-
-func folderSize(dir string) (int64, error) {
-	var n int64
-	err := filepath.WalkDir(dir, func(_ string, d fs.DirEntry, err error) error {
-		if err != nil || !d.Type().IsRegular() {
-			return err
-		}
-		info, err := d.Info()
-		if err != nil {
-			return err
-		}
-		n += info.Size()
-		return nil
-	})
-	return n, err
-}

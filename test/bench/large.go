@@ -6,6 +6,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+
+	"davit/test/bench/usage"
 )
 
 // measureLarge takes in and writes out what would show memory that grows with
@@ -64,12 +66,12 @@ func measureLarge(ctx context.Context, davit, work string) error {
 			{"materialize again", []string{"--config", site, "materialize", "large", "1.0.1", target}},
 			{"check --read-data", []string{"--config", site, "check", "--read-data"}},
 		} {
-			u, err := measure(ctx, exec.CommandContext(ctx, davit, append([]string{"--quiet"}, s.args...)...))
+			u, err := usage.Measure(ctx, exec.CommandContext(ctx, davit, append([]string{"--quiet"}, s.args...)...))
 			if err != nil {
 				return err
 			}
 			if s.name != "" {
-				fmt.Printf("  %-18s %6.2f s  %6.2f CPU s  %4d MiB\n", s.name, u.wall.Seconds(), u.cpu.Seconds(), u.peak>>20)
+				fmt.Printf("  %-18s %6.2f s  %6.2f CPU s  %4d MiB\n", s.name, u.Wall.Seconds(), u.CPU.Seconds(), u.Peak>>20)
 			}
 		}
 		for _, dir := range []string{site, site + "2", medium, target} {

@@ -27,6 +27,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"davit/test/bench/usage"
 )
 
 func main() {
@@ -109,8 +111,8 @@ type column struct {
 	name     string
 	settings string
 	steps    []step
-	measured map[string][]usage // by name of the step
-	stored   map[string][]int64 // bytes
+	measured map[string][]usage.Usage // by name of the step
+	stored   map[string][]int64       // bytes
 }
 
 // step is one command of a tool. Steps of several tools that do the same have
@@ -137,11 +139,11 @@ func (c *column) run(ctx context.Context, dir string, trees []tree) error {
 		return err
 	}
 	if c.measured == nil {
-		c.measured, c.stored = map[string][]usage{}, map[string][]int64{}
+		c.measured, c.stored = map[string][]usage.Usage{}, map[string][]int64{}
 	}
 	b := &bench{dir: dir, trees: trees}
 	for _, s := range c.steps {
-		u, err := measure(ctx, s.command(b))
+		u, err := usage.Measure(ctx, s.command(b))
 		if err != nil {
 			return fmt.Errorf("%s: %w", s.name, err)
 		}
@@ -152,7 +154,7 @@ func (c *column) run(ctx context.Context, dir string, trees []tree) error {
 			continue
 		}
 		name, folder := s.after(b)
-		size, err := folderSize(folder)
+		size, err := usage.FolderSize(folder)
 		if err != nil {
 			return err
 		}

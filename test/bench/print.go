@@ -1,50 +1,21 @@
 package main
 
 import (
-	"bytes"
 	"cmp"
-	"context"
 	"fmt"
 	"io"
-	"os/exec"
-	"strings"
 	"text/tabwriter"
 	"time"
+
+	"davit/test/bench/usage"
 )
-
-// usage is what one process took.
-type usage struct {
-	wall time.Duration
-	cpu  time.Duration // user and system
-	peak int64         // resident bytes; 0 where the system does not tell
-}
-
-// measure runs cmd to its end.
-func measure(ctx context.Context, cmd *exec.Cmd) (usage, error) {
-	if cmd == nil {
-		return usage{}, nil
-	}
-	var out bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &out, &out
-	began := time.Now()
-	if err := cmd.Start(); err != nil {
-		return usage{}, err
-	}
-	stop := context.AfterFunc(ctx, func() { cmd.Process.Kill() })
-	defer stop()
-	if err := cmd.Wait(); err != nil {
-		return usage{}, fmt.Errorf("%s: %w\n%s", strings.Join(cmd.Args, " "), err, out.Bytes())
-	}
-	p := cmd.ProcessState
-	return usage{wall: time.Since(began), cpu: p.UserTime() + p.SystemTime(), peak: peakOf(p)}, nil
-}
 
 // printTable writes a row for each step, with ratios to the first tool where
 // there are two.
 func printTable(w io.Writer, trees []tree, columns []*column) {
 	fmt.Fprintln(w)
 	for i, t := range trees {
-		fmt.Fprintf(w, "v%d: %d files, %.0f MB\n", i+1, t.files, mb(t.bytes))
+		fmt.Fprintf(w, "v%d: %d files, %.0f MB\n", i+1, t.files, usage.MB(t.bytes))
 	}
 	fmt.Fprintln(w)
 	bytesOf := map[string]int64{}
@@ -71,11 +42,11 @@ func printTable(w io.Writer, trees []tree, columns []*column) {
 				fmt.Fprint(tw, "\t-\t-\t-\t")
 				continue
 			}
-			wall := median(all, func(u usage) time.Duration { return u.wall }, cmp.Compare)
-			cpu := median(all, func(u usage) time.Duration { return u.cpu }, cmp.Compare)
-			peak := median(all, func(u usage) int64 { return u.peak }, cmp.Compare)
+			wall := median(all, func(u usage.Usage) time.Duration { return u.Wall }, cmp.Compare)
+			cpu := median(all, func(u usage.Usage) time.Duration { return u.CPU }, cmp.Compare)
+			peak := median(all, func(u usage.Usage) int64 { return u.Peak }, cmp.Compare)
 			cpus = append(cpus, cpu)
-			fmt.Fprintf(tw, "\t%.0f\t%.2f\t%.0f\t", mb(bytesOf[row])/wall.Seconds(), cpu.Seconds(), float64(peak)/(1<<20))
+			fmt.Fprintf(tw, "\t%.0f\t%.2f\t%.0f\t", usage.MB(bytesOf[row])/wall.Seconds(), cpu.Seconds(), float64(peak)/(1<<20))
 		}
 		if len(columns) == 2 && len(cpus) == 2 {
 			fmt.Fprintf(tw, "%.2f\t", cpus[0].Seconds()/cpus[1].Seconds())
@@ -102,7 +73,7 @@ func printTable(w io.Writer, trees []tree, columns []*column) {
 		for _, c := range columns {
 			if all := c.stored[row]; len(all) > 0 {
 				got = append(got, median(all, func(n int64) int64 { return n }, cmp.Compare))
-				fmt.Fprintf(tw, "%.1f\t", mb(got[len(got)-1]))
+				fmt.Fprintf(tw, "%.1f\t", usage.MB(got[len(got)-1]))
 				continue
 			}
 			fmt.Fprint(tw, "-\t")
@@ -125,5 +96,3 @@ func printTable(w io.Writer, trees []tree, columns []*column) {
 		fmt.Fprintf(w, "Ratios are %s to %s; below 1 is better for %s. restic restores owners and times as well and davit modes alone;\ndavit reads and hashes all files at every ingest, restic only with --force (\"all read\").\n", columns[0].name, columns[1].name, columns[0].name)
 	}
 }
-
-func mb(n int64) float64 { return float64(n) / 1e6 }
