@@ -23,8 +23,8 @@ import (
 //	payload ▸ quarantine ▸ content.Apply (apply.go) ▸ the store
 
 const (
-	deltaLeast = 64 << 10 // bytes of a file for which a delta is tried
-	deltaGain  = 3 << 10  // bytes of new chunks that are not worth one
+	deltaLeast = 8 << 10 // bytes of a file for which a delta is tried
+	deltaGain  = 3 << 10 // bytes of new chunks that are not worth one
 
 	// deltaVersion is the version of deltas that this program writes and takes.
 	deltaVersion = 1

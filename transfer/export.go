@@ -36,7 +36,7 @@ type ExportRequest struct {
 	FullEvery       int                     // as Full, for each so-manieth bundle of releases; 0: never
 	AssumeDelivered bool                    // also count what was exported and not acknowledged
 	NoDelta         bool                    // send packages as chunks alone
-	DeltaBudget     time.Duration           // for finding deltas, a GiB of package; 30 s if 0
+	DeltaBudget     time.Duration           // for proving deltas, a GiB of package; 10 minutes if 0
 	DryRun          bool                    // work out the exact sizes, write nothing
 	Progress        func(done, total int64) // bytes of the payload; may be nil
 }

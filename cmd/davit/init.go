@@ -49,7 +49,7 @@ work: work
 #     full: false             # count nothing as held by the peer
 #     delta:
 #       off: false            # true: send packages as chunks alone
-#       budget: 30s           # for finding deltas, a GiB of package
+#       budget: 10m           # for proving deltas, a GiB of package; at least a minute
 `
 
 func (p *program) initSite(c *cli.Context) error {

@@ -30,14 +30,16 @@ type Options struct {
 
 	// For Make alone:
 	Limit    int64                 // a difference of this size or more is delta.ErrNotWorth; 0: the size of the target
-	Budget   time.Duration         // for proving, a GiB of what is looked into; 30 s if 0, and 5 s at least
+	Budget   time.Duration         // for proving, a GiB of what is looked into; 10 minutes if 0, and a minute at least
 	Encoders []deflate.Encoder     // that the receiver has; nil: all of this build
 	Held     func(chunk.Name) bool // whether the receiver has a chunk; nil: none. A hint: what is wrong costs bytes, nothing else
 }
 
 const (
-	budgetGiB   = 30 * time.Second
-	budgetLeast = 5 * time.Second
+	// A core proves some 40 MB a second of what is opened, which is several
+	// times the package; but machines are busy with other things too.
+	budgetGiB   = 10 * time.Minute
+	budgetLeast = time.Minute
 )
 
 func (o Options) delta(size int64) delta.Options {

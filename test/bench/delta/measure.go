@@ -23,10 +23,10 @@ import (
 // What package transfer goes by when it exports; the journey (journey.go) says
 // when they have drifted apart.
 const (
-	deltaLeast   = 64 << 10
-	deltaGain    = 4 << 10
-	deltaBudget  = 30 * time.Second // a GiB
-	deltaPatient = 5 * time.Second
+	deltaLeast   = 8 << 10
+	deltaGain    = 3 << 10
+	deltaBudget  = 10 * time.Minute // a GiB
+	deltaPatient = time.Minute
 )
 
 const formChunks = "chunks"
@@ -227,7 +227,7 @@ func runMake(ctx context.Context, base, target, to, limit string) (*made, error)
 	if err != nil {
 		return nil, err
 	}
-	return &made{*result, [...]int64{v.Operations.Packed, v.Addresses.Packed, v.Literals.Packed, v.Differs.Packed, v.Closings.Packed}}, nil
+	return &made{*result, [...]int64{v.Gaps.Packed + v.Copies.Packed, v.Addresses.Packed, v.Literals.Packed, v.Differs.Packed, v.Closings.Packed}}, nil
 }
 
 func runApply(ctx context.Context, base, file, to string) error {
