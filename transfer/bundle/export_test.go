@@ -26,3 +26,58 @@ func ReencodeTrailer(header, trailer []byte) ([]byte, error) {
 	}
 	return encodeTrailer(header, f.length, sums), nil
 }
+
+// WithGeometry is the options with a geometry of that many shards, for parity
+// of payloads that are small.
+func (o Options) WithGeometry(payload int64, data, parity, volumes, depth int) Options {
+	g := Geometry{Data: data, Parity: parity, Depth: depth}
+	g.Stripes, g.Shard = cut(payload, data)
+	g.Depth = int(min(int64(depth), g.Stripes))
+	o.Parity, o.forced = 0.5, &spread{Geometry: g, volumes: volumes, payload: payload}
+	return o
+}
+
+// Validate is what a reader asks of a geometry.
+func (g Geometry) Validate(payload int64, volumes int) error { return g.validate(payload, volumes) }
+
+// Shards says where everything lies: the volume, counted from 1, the block of
+// it and the stripe of each shard of a payload, in the order of windows.
+func (g Geometry) Shards(payload int64, volumes int) (all []ShardPlace) {
+	s := spread{Geometry: g, volumes: volumes, payload: payload}
+	for w := range s.windows() {
+		for i := range s.shards() {
+			for d := range s.stripesIn(w) {
+				v, b := s.block(place{w, d, i})
+				all = append(all, ShardPlace{v + 1, b, w*int64(s.Depth) + int64(d), i})
+			}
+		}
+	}
+	return all
+}
+
+// ShardPlace is where a shard lies.
+type ShardPlace struct {
+	Volume int
+	Block  int64
+	Stripe int64
+	Number int // in its stripe
+}
+
+// Stripe is the stripe of a block of a volume.
+func (g Geometry) Stripe(payload int64, volumes int, block int64) int64 {
+	return spread{Geometry: g, volumes: volumes, payload: payload}.stripe(block)
+}
+
+// At is the shard and the byte in it of a byte of the payload.
+func (g Geometry) At(payload int64, volumes int, offset int64) (stripe int64, number, within int) {
+	p, within := spread{Geometry: g, volumes: volumes, payload: payload}.at(offset)
+	return p.window*int64(g.Depth) + int64(p.d), p.i, within
+}
+
+// SetSumsInMemory sets the limit above which sums go to a file and returns what
+// it was.
+func SetSumsInMemory(limit int64) int64 {
+	old := sumsInMemory
+	sumsInMemory = limit
+	return old
+}

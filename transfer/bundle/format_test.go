@@ -127,7 +127,8 @@ func rejectVectors() map[string]struct {
 		"cut-off":               {whole()[:4300], "cut off"},
 		"byte-more":             {append(whole(), 0), "too many"},
 		"not-a-volume":          {append([]byte("PK\x03\x04"), whole()[4:]...), "does not begin"},
-		"version-2":             {append([]byte("davit-volume/2\n"), whole()[15:]...), "version 2"},
+		"version-2":             {append([]byte("davit-volume/2\n"), whole()[15:]...), "does not match its sum"},
+		"version-3":             {append([]byte("davit-volume/3\n"), whole()[15:]...), "version 3"},
 		"version-01":            {append([]byte("davit-volume/01\n"), whole()[16:]...), "does not begin"},
 		"version-member":        {edited(`"version":1`, `"version":2`), "version 2"},
 		"version-in-footer":     {sealTrailer(at(-25, 2), 1), "contradicts the header's version"},
@@ -220,7 +221,7 @@ func TestVectors(t *testing.T) {
 			t.Errorf("reject/%s: got %v, want an error with %q", name, err, v.want)
 			continue
 		}
-		if want := name == "version-2"; errors.Is(err, bundle.ErrVersion) != want || errors.Is(err, bundle.ErrDamaged) == want {
+		if want := name == "version-3"; errors.Is(err, bundle.ErrVersion) != want || errors.Is(err, bundle.ErrDamaged) == want {
 			t.Errorf("reject/%s: wrong kind of error: %v", name, err)
 		}
 		// Scan reads the ends only, and sees all there is to see there.
