@@ -116,11 +116,12 @@ func examineFile(ctx context.Context, r io.ReaderAt, h Header, name string, tell
 	_, ends := readEnds(r, h.fileSize(), name)
 	raw := make([]byte, h.trailerSize()) // bounded by the header's checks
 	unread := readPieces(r, raw, HeaderSize+h.Length)
-	t, trailer := parseParityTrailer(raw, h, block)
+	first, second, trailer := parseParityTrailer(raw, h, block)
 	good := make([]bool, h.blocks())
 	d := &DamageError{File: name, unit: h.unit()}
 	err = verifyBlocks(ctx, r, h, func(i int64, b []byte) bool {
-		good[i] = xxhash.Sum64(b) == sumAt(t.sums, i)
+		sum := xxhash.Sum64(b)
+		good[i] = sum == sumAt(first, i) || sum == sumAt(second, i)
 		return good[i]
 	}, d, tell)
 	if err != nil {

@@ -1,5 +1,11 @@
 package bundle
 
+import (
+	"context"
+
+	"davit/store/bucket"
+)
+
 // What the tests of the format need to see.
 
 const (
@@ -80,4 +86,59 @@ func SetSumsInMemory(limit int64) int64 {
 	old := sumsInMemory
 	sumsInMemory = limit
 	return old
+}
+
+// WithVolumes is the options with the geometry that is best for so many volumes.
+func (o Options) WithVolumes(payload int64, volumes int) Options {
+	share, err := o.millionths()
+	if err != nil {
+		panic(err)
+	}
+	g, ok := fit(payload, share, volumes, o.StatementSize, MaxVolumeSize)
+	if !ok {
+		panic("no geometry")
+	}
+	o.forced = &spread{Geometry: g, volumes: volumes, payload: payload}
+	return o
+}
+
+// OpenOn opens the set on another medium that holds the same.
+func (s *Set) OpenOn(ctx context.Context, medium bucket.Reader) (*Payload, error) {
+	other := *s
+	other.medium = medium
+	return other.Open(ctx)
+}
+
+// Code makes the parity of a stripe, and returns what restores it: shards that
+// are marked lost, all or of the payload alone.
+func Code(ctx context.Context, data, parity int, stripe [][]byte) (restore func(stripe [][]byte, lost []bool, all bool) error, err error) {
+	s := spread{Geometry{data, parity, len(stripe[0]), 1, 1}, 1, 1}
+	c, err := newCodec(s)
+	if err != nil {
+		return nil, err
+	}
+	w := newWindow(s)
+	w.reset(0)
+	move := func(work func() error) error {
+		for i := range stripe {
+			copy(w.shard(0, i), stripe[i])
+		}
+		defer func() {
+			for i := range stripe {
+				copy(stripe[i], w.shard(0, i))
+			}
+		}()
+		return work()
+	}
+	err = move(func() error { return c.encode(ctx, w) })
+	return func(broken [][]byte, lost []bool, all bool) error {
+		stripe = broken
+		l := newLosses(s, 1)
+		for i, is := range lost {
+			if is {
+				l.add(0, i)
+			}
+		}
+		return move(func() error { return c.mend(ctx, w, l, all) })
+	}, err
 }

@@ -20,9 +20,9 @@ func TestPlanParity(t *testing.T) {
 		file          int64 // 0: not asked
 		err           string
 	}{
-		{1, 0, 0.1, 1, 2, 1, 8480, ""},
-		{20 << 10, 0, 0.1, 1, 40, 5, 31_664, ""},
-		{1 << 20, 0, 0.1, 1, 223, 25, 1_184_776, ""},
+		{1, 0, 0.1, 1, 2, 1, 8504, ""},
+		{20 << 10, 0, 0.1, 1, 18, 2, 31_624, ""},
+		{1 << 20, 0, 0.1, 1, 222, 25, 1_182_008, ""},
 		{10 * gib, 0, 0.1, 3, 224, 25, 0, ""},
 		{40 * gib, 0, 0.1, 12, 216, 24, 0, ""},
 		{gib, smallest, 0.1, 0, 0, 0, 0, "larger volume size or no parity"},
@@ -109,7 +109,7 @@ func TestPlanParityProperties(t *testing.T) {
 		if err := g.Validate(payload, n); err != nil {
 			rt.Fatalf("no reader takes it: %v", err)
 		}
-		want := 4096 + l.Volumes[0].Length + 8 + l.Volumes[0].Length/int64(g.Shard)*8 + int64(o.StatementSize) + 4096 + 64
+		want := 4096 + l.Volumes[0].Length + 8 + 2*l.Volumes[0].Length/int64(g.Shard)*8 + 4096 + int64(o.StatementSize) + 8 + 56
 		for _, v := range l.Volumes {
 			if v.FileSize != want || v.FileSize > size || v.Offset != 0 || v.Length != g.Stripes*int64(shards/n*g.Shard) {
 				rt.Fatalf("%+v, want %d of %d", v, want, size)

@@ -214,7 +214,7 @@ func (p *parityPipeline) seal() error {
 func finishVolumes(ctx context.Context, volumes []*volumeFile, sums *sumList, statement []byte) error {
 	return parallel(ctx, len(volumes), func(i int) error {
 		v := volumes[i]
-		footer, err := writeParityTrailer(v.out, v.header, v.block, sums.of(v.header.Volume-1), statement)
+		footer, err := writeParityTrailer(v.out, v.header, v.block, func() io.Reader { return sums.of(v.header.Volume - 1) }, statement)
 		if err == nil {
 			v.footer, v.block = footer, nil
 			err = v.out.Close()

@@ -200,7 +200,7 @@ func sameVolume(file bucket.Object, name string, h Header) error {
 		return err
 	}
 	if h.Version == parityVersion {
-		return sameParityVolume(file, name, want)
+		return sameParityVolume(file, name, h, want)
 	}
 	have := make([]byte, HeaderSize)
 	if err := readFull(file, have, 0); err != nil {

@@ -244,29 +244,20 @@ func readEnds(r io.ReaderAt, size int64, name string) (*Header, error) {
 	}
 	block := make([]byte, HeaderSize)
 	h, err := readHeader(r, block, name)
-	if err != nil && !errors.Is(err, ErrVersion) {
-		if second := secondHeader(r, size, block); second != nil {
+	if err != nil {
+		if second := readSecondHeader(r, size); second != nil {
+			if errors.Is(err, ErrVersion) { // the digit is what is damaged
+				err = &DamageError{File: name, Reason: "its first header is damaged"}
+			}
 			return second, err
 		}
-	}
-	if err != nil {
 		return nil, err
 	}
 	if want := h.fileSize(); size != want {
 		return &h, &DamageError{File: name, Reason: sizeText(size, want)}
 	}
 	if h.Version == parityVersion {
-		tail := make([]byte, tailSize)
-		if err := readFull(r, tail, size-tailSize); err != nil {
-			return &h, &DamageError{File: name, Reason: "its end cannot be read: " + err.Error(), Err: err}
-		}
-		if len(bytes.Trim(tail, "\x00")) == 0 {
-			return &h, &DamageError{File: name, Reason: "its end is still empty: it was not copied to the end", Err: errEmpty}
-		}
-		if _, err := parseTail(tail, h, block); err != nil {
-			return &h, &DamageError{File: name, Reason: err.Error(), Err: err}
-		}
-		return &h, nil
+		return &h, checkParityEnd(r, size, h, block, name)
 	}
 	end := make([]byte, footerSize)
 	if err := readFull(r, end, size-footerSize); err != nil {
@@ -299,18 +290,27 @@ func readHeader(r io.ReaderAt, block []byte, name string) (Header, error) {
 	return h, nil
 }
 
-// secondHeader is the copy of the header near the end of a file whose first is
-// damaged; nil when there is none, as without parity.
-func secondHeader(r io.ReaderAt, size int64, block []byte) *Header {
-	if size < HeaderSize+tailSize || readFull(r, block, size-tailSize) != nil {
-		return nil
+// checkParityEnd looks at the footer.
+func checkParityEnd(r io.ReaderAt, size int64, h Header, block []byte, name string) error {
+	end := make([]byte, emptyEnd)
+	if err := readFull(r, end, size-emptyEnd); err != nil {
+		return &DamageError{File: name, Reason: "its end cannot be read: " + err.Error(), Err: err}
 	}
-	h, err := parseHeader(block)
-	if err != nil || h.Version != parityVersion || h.fileSize() != size {
-		return nil
+	if len(bytes.Trim(end, "\x00")) == 0 {
+		return &DamageError{File: name, Reason: "its end is still empty: it was not copied to the end", Err: errEmpty}
 	}
-	return &h
+	f, err := parseParityFooter(end[emptyEnd-parityFooterSize:])
+	if err == nil {
+		err = f.match(h, block)
+	}
+	if err != nil {
+		return &DamageError{File: name, Reason: err.Error(), Err: err}
+	}
+	return nil
 }
+
+// emptyEnd is more than the largest sector that a medium may have lost.
+const emptyEnd = HeaderSize + parityFooterSize
 
 func sizeText(have, want int64) string {
 	if have < want {

@@ -86,7 +86,7 @@ func (f *shardFile) open(ctx context.Context, medium bucket.Reader) error {
 	return nil
 }
 
-// sum reads what the file says a shard's sum is.
+// sum reads what the file says a shard's sum is, in its first list.
 func (f *shardFile) sum(block int64) (uint64, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -94,18 +94,24 @@ func (f *shardFile) sum(block int64) (uint64, error) {
 		return f.sums[i], nil
 	}
 	b := make([]byte, min(f.keep, f.header.blocks()-block)*sumSize)
-	if err := readFull(f.file, b, HeaderSize+f.header.Length+int64(len(sumsMagic))+block*sumSize); err != nil {
-		// A bad sector among the sums: the others may be whole.
-		b = b[:sumSize]
-		if err := readFull(f.file, b, HeaderSize+f.header.Length+int64(len(sumsMagic))+block*sumSize); err != nil {
-			return 0, err
-		}
+	if err := readFull(f.file, b, f.trailer()+layTrailer(f.header.blocks(), 0).sums+block*sumSize); err != nil {
+		return 0, err
 	}
 	f.first, f.sums = block, f.sums[:0]
 	for i := range len(b) / sumSize {
 		f.sums = append(f.sums, sumAt(b, int64(i)))
 	}
 	return f.sums[0], nil
+}
+
+// trailer is where the trailer begins.
+func (f *shardFile) trailer() int64 { return HeaderSize + f.header.Length }
+
+// secondSum reads a sum in the second list.
+func (f *shardFile) secondSum(block int64) (uint64, error) {
+	b := make([]byte, sumSize)
+	err := readFull(f.file, b, f.trailer()+layTrailer(f.header.blocks(), 0).again+block*sumSize)
+	return sumAt(b, 0), err
 }
 
 // sumAt is one of the sums as they stand in a file.
@@ -115,14 +121,19 @@ var errSum = errors.New("it does not match its sum")
 
 // check compares a shard that was read.
 func (f *shardFile) check(shard []byte, block int64) error {
+	sum := xxhash.Sum64(shard)
 	want, err := f.sum(block)
-	if err != nil {
+	if err == nil && want == sum {
+		return nil
+	}
+	second, secondErr := f.secondSum(block)
+	switch {
+	case secondErr == nil && second == sum:
+		return nil
+	case err != nil && secondErr != nil:
 		return fmt.Errorf("read sum: %w", err)
 	}
-	if xxhash.Sum64(shard) != want {
-		return errSum
-	}
-	return nil
+	return errSum
 }
 
 // read fills b with consecutive shards, and calls bad for those that are not
@@ -279,13 +290,14 @@ func (h *harm) list() []*DamageError {
 }
 
 // sameParityVolume compares both headers of a file: one of them is enough.
-func sameParityVolume(file bucket.Object, name string, block []byte) error {
+func sameParityVolume(file bucket.Object, name string, h Header, block []byte) error {
 	have := make([]byte, HeaderSize)
 	err := readFull(file, have, 0)
 	if err == nil && bytes.Equal(have, block) {
 		return nil
 	}
-	if second := readFull(file, have, file.Size()-tailSize); second == nil && bytes.Equal(have, block) {
+	second := HeaderSize + h.Length + layTrailer(h.blocks(), h.Statement).header
+	if readFull(file, have, second) == nil && bytes.Equal(have, block) {
 		return nil
 	}
 	if err != nil {

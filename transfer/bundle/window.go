@@ -22,7 +22,9 @@ type codec struct {
 }
 
 func newCodec(s spread) (*codec, error) {
-	rs, err := reedsolomon.New(s.Data, s.Parity, reedsolomon.WithLeopardGF(true))
+	// The library's cache of inversions forgets which parity is missing when
+	// only data is restored, and then restores other bytes (v1.14.2).
+	rs, err := reedsolomon.New(s.Data, s.Parity, reedsolomon.WithLeopardGF(true), reedsolomon.WithInversionCache(false))
 	if err != nil {
 		return nil, fmt.Errorf("make parity code: %w", err)
 	}
