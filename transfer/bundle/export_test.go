@@ -1,7 +1,10 @@
 package bundle
 
 import (
+	"bytes"
 	"context"
+	"errors"
+	"io"
 
 	"davit/store/bucket"
 )
@@ -141,4 +144,25 @@ func Code(ctx context.Context, data, parity int, stripe [][]byte) (restore func(
 		}
 		return move(func() error { return c.mend(ctx, w, l, all) })
 	}, err
+}
+
+// ReencodeParityTrailer parses a trailer that belongs to a header block and
+// writes it again.
+func ReencodeParityTrailer(header, trailer []byte) ([]byte, error) {
+	h, err := parseHeader(header)
+	if err != nil || h.Version != parityVersion {
+		return nil, errors.New("no header with parity")
+	}
+	first, second, err := parseParityTrailer(trailer, h, header)
+	if err != nil {
+		return nil, err
+	}
+	if !bytes.Equal(first, second) {
+		return nil, errors.New("the lists differ and nobody says so")
+	}
+	l := layTrailer(h.blocks(), h.Statement)
+	var out bytes.Buffer
+	_, err = writeParityTrailer(&out, h, header, func() io.Reader { return bytes.NewReader(first) },
+		trailer[l.statement:l.footer-sumSize])
+	return out.Bytes(), err
 }

@@ -21,7 +21,7 @@ const windowsInFlight = 2
 // parityPipeline writes all volumes of a bundle side by side, a window at a
 // time:
 //
-//	write ▸ full ▸ run: digest ∥ encode ▸ sum ▸ all volumes ▸ free ▸ write
+//	write ▸ full ▸ run: digest ∥ (encode ▸ all volumes) ▸ free ▸ write
 //	(the caller)   (one goroutine, which uses all cores, from the first Write
 //	                to Seal or Abort)
 //
@@ -168,24 +168,24 @@ func (w *window) pad(real int) {
 	}
 }
 
-// writeWindow appends a window's parts to the volumes given.
+// writeWindow appends a window's parts to the volumes given, cell by cell, so
+// that what is summed up is still in the cache when it is written.
 func writeWindow(ctx context.Context, w *window, volumes []*volumeFile, sums *sumList) error {
-	perVolume := w.perVolume() * w.stripes
-	all := make([]byte, len(volumes)*perVolume*sumSize)
-	err := parallel(ctx, len(volumes)*perVolume, func(job int) error {
-		part := w.part(volumes[job/perVolume].header.Volume - 1)
-		binary.BigEndian.PutUint64(all[job*sumSize:], xxhash.Sum64(part[job%perVolume*w.Shard:][:w.Shard]))
-		return nil
-	})
-	if err != nil {
-		return err
-	}
-	return parallel(ctx, len(volumes), func(i int) error {
-		h := volumes[i].header
-		if _, err := volumes[i].out.Write(w.part(h.Volume - 1)); err != nil {
-			return fmt.Errorf("write volume %d of %d: %w", h.Volume, h.Volumes, err)
+	return parallel(ctx, len(volumes), func(n int) error {
+		h := volumes[n].header
+		all := make([]byte, 0, w.perVolume()*w.stripes*sumSize)
+		for i := h.Volume - 1; i < w.shards(); i += w.volumes {
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+			for d := range w.stripes {
+				all = binary.BigEndian.AppendUint64(all, xxhash.Sum64(w.shard(d, i)))
+			}
+			if _, err := volumes[n].out.Write(w.cell(i)); err != nil {
+				return fmt.Errorf("write volume %d of %d: %w", h.Volume, h.Volumes, err)
+			}
 		}
-		return sums.put(h.Volume-1, w.firstBlock(w.number), all[i*perVolume*sumSize:][:perVolume*sumSize])
+		return sums.put(h.Volume-1, w.firstBlock(w.number), all)
 	})
 }
 
