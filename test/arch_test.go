@@ -53,6 +53,7 @@ var owners = map[string][]string{
 	"github.com/pressly/goose":              {"manifest/index"},
 	"github.com/minio/minio-go":             {"store/bucket/s3"},
 	"github.com/klauspost/compress":         {"store/pack", "transfer/delta", "transfer/delta/deflate"},
+	"github.com/klauspost/reedsolomon":      {"transfer/bundle"},
 	"github.com/PlakarKorp/go-cdc-chunkers": {"store/chunk"},
 	"github.com/secure-systems-lab/":        {"manifest"},
 	"filippo.io/mldsa":                      {"manifest"},

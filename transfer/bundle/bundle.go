@@ -4,15 +4,16 @@
 // documents; this package knows nothing else of it. A volume is one file of
 // it, never larger than the medium allows. Each carries a header in plain
 // text, so that the person with the stick can read what it belongs to, and a
-// sum for every 64 KiB, so that damage is located without any key. FORMAT.md
-// beside this file is the format.
+// sum for every 64 KiB, so that damage is located without any key. With parity
+// (Options.Parity) volumes that got lost and places that went bad are repaired.
+// FORMAT.md beside this file has both formats: 1 without parity, 2 with it.
 //
 // # Writing
 //
 //	NewWriter ▸ Write … Write ▸ Seal ▸ Publish
 //	    │         │               │       └ names appear, the last volume first
 //	    │         │               └ every byte durable, under hidden names
-//	    │         └ header, data, sums; one volume open at a time
+//	    │         └ header, data, sums; one volume open at a time, or with parity all
 //	    └ names free? room enough? nothing is written otherwise
 //
 // The caller records the shipment between Seal and Publish: what is visible on
@@ -24,9 +25,29 @@
 // off, can already say what is on its way; and volume 1 is there only when all
 // the others are, so one look answers whether a bundle was published whole.
 //
+// # Parity
+//
+// Without parity a payload is cut up, and volumes are written one after another.
+// With it the payload is cut into stripes of data and parity shards, which are
+// dealt to all volumes in turn (geometry.go), and all volumes are written side
+// by side (parity.go): memory for two windows of at most 32 MiB, coded and
+// written while the caller fills the next. The caller may have a statement put
+// into every volume at Seal: a signature over the payload's SHA-256, say, that
+// any volume then carries.
+//
+// PlanWith chooses the geometry, exact to the byte before anything is written.
+// Layout.Spare says how many volumes may be lost.
+//
 // # Reading
 //
 //	Scan ▸ Set ▸ Verify ▸ Open ▸ Payload (io.ReaderAt)
+//	         ├ Complete, Enough, Missing: what is there
+//	         ├ Examine ▸ Report: what is damaged, and whether it can be repaired
+//	         └ Repair: lost and damaged volumes anew, on another medium
+//
+// A Payload of a set with parity checks every shard it reads and repairs while
+// it reads, if it must: a window at a time, so one pass over the payload is one
+// pass over the volumes (mend.go). With everything whole, no parity is read.
 //
 // Scan takes a bucket.Reader: nothing here can write to the medium of an
 // import. Files may be renamed, moved into folders, there twice, or lie among

@@ -1,6 +1,7 @@
 package bundle
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"strings"
@@ -14,7 +15,8 @@ var (
 )
 
 // BlockRange is a run of blocks of one volume, counted from 0 at the start of
-// its data. Block n begins at byte HeaderSize + n*BlockSize of the file.
+// its data. Block n begins at byte HeaderSize + n*BlockSize of the file; with
+// parity the blocks are shards, and have the geometry's size instead.
 type BlockRange struct {
 	First int64 `json:"first"`
 	Count int64 `json:"count"`
@@ -27,6 +29,8 @@ type DamageError struct {
 	Blocks []BlockRange
 	Reason string
 	Err    error // what reading failed with, if it did
+
+	unit string // what Blocks are: "" means block
 }
 
 func (e *DamageError) Error() string {
@@ -36,6 +40,7 @@ func (e *DamageError) Error() string {
 		b.WriteString(e.File + " ")
 	}
 	b.WriteString("is damaged: " + e.Reason)
+	unit := cmp.Or(e.unit, "block")
 	for i, r := range e.Blocks {
 		if i == 4 {
 			fmt.Fprintf(&b, " and %d more places", len(e.Blocks)-i)
@@ -46,9 +51,9 @@ func (e *DamageError) Error() string {
 			sep = ":"
 		}
 		if r.Count == 1 {
-			fmt.Fprintf(&b, "%s block %d", sep, r.First)
+			fmt.Fprintf(&b, "%s %s %d", sep, unit, r.First)
 		} else {
-			fmt.Fprintf(&b, "%s blocks %d to %d", sep, r.First, r.First+r.Count-1)
+			fmt.Fprintf(&b, "%s %ss %d to %d", sep, unit, r.First, r.First+r.Count-1)
 		}
 	}
 	return b.String()
@@ -85,6 +90,75 @@ func (e *IncompleteError) Error() string {
 
 // Is makes every IncompleteError an ErrIncomplete.
 func (e *IncompleteError) Is(target error) bool { return target == ErrIncomplete }
+
+// StripeError says what was lost for good: of a stripe more shards are missing
+// or damaged than parity replaces.
+type StripeError struct {
+	Stripes []BlockRange // in the order of the payload
+	Lost    int          // shards of the first of them
+	Parity  int          // so many may be lost
+	Volumes int
+	Missing []int          // volumes of which no file is there
+	Damaged []*DamageError // files, and what of them was found damaged
+}
+
+func (e *StripeError) Error() string {
+	var b strings.Builder
+	for i, r := range e.Stripes {
+		switch {
+		case i == 4:
+			fmt.Fprintf(&b, " and in %d more places", len(e.Stripes)-i)
+		case i > 4:
+		case r.Count == 1:
+			fmt.Fprintf(&b, "%sstripe %d", sepOf(i), r.First)
+		default:
+			fmt.Fprintf(&b, "%sstripes %d to %d", sepOf(i), r.First, r.First+r.Count-1)
+		}
+	}
+	fmt.Fprintf(&b, " cannot be repaired: %d shards are lost, and parity replaces %d", e.Lost, e.Parity)
+	if len(e.Missing) > 0 {
+		fmt.Fprintf(&b, "; missing: %s", missingText(e.Missing, e.Volumes))
+	}
+	for i, d := range e.Damaged {
+		if i == 4 {
+			fmt.Fprintf(&b, "; and %d more files", len(e.Damaged)-i)
+			break
+		}
+		fmt.Fprintf(&b, "; %v", d)
+	}
+	return b.String()
+}
+
+func sepOf(i int) string {
+	if i == 0 {
+		return ""
+	}
+	return ", "
+}
+
+// Is makes it an ErrIncomplete when volumes are missing, and an ErrDamaged
+// when it is all due to damage. If reading failed, what it failed with decides:
+// see Unwrap.
+func (e *StripeError) Is(target error) bool {
+	switch target {
+	case ErrIncomplete:
+		return len(e.Missing) > 0
+	case ErrDamaged:
+		return len(e.Damaged) > 0 && len(e.Unwrap()) == 0
+	}
+	return false
+}
+
+// Unwrap gives what reading failed with.
+func (e *StripeError) Unwrap() []error {
+	var all []error
+	for _, d := range e.Damaged {
+		if d.Err != nil {
+			all = append(all, d.Err)
+		}
+	}
+	return all
+}
 
 // missingText writes "volume 3 of 5" or "volumes 1, 3 to 5 of 9".
 func missingText(missing []int, volumes int) string {

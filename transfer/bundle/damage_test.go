@@ -270,7 +270,7 @@ func TestMixedMedium(t *testing.T) {
 		replace(t, medium, name, []byte("hello"))
 	}
 	replace(t, medium, "song.v01of02", noise(10_000, 1))
-	replace(t, medium, "future.v01of02", append([]byte("davit-volume/2\n"), noise(10_000, 1)...))
+	replace(t, medium, "future.v01of02", append([]byte("davit-volume/3\n"), noise(10_000, 1)...))
 
 	found := scan(t, medium)
 	if found.Foreign != 6 {

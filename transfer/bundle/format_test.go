@@ -7,6 +7,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"maps"
 	"os"
 	"path/filepath"
@@ -42,8 +43,10 @@ func testHeader(volume, volumes int, payload, offset, length, documents int64) b
 }
 
 // headerText builds a header block by the letter of FORMAT.md, with any line.
-func headerText(line string) []byte {
-	b := []byte("davit-volume/1\n" + line + "\n")
+func headerText(line string) []byte { return headerOf(1, line) }
+
+func headerOf(version int, line string) []byte {
+	b := fmt.Appendf(nil, "davit-volume/%d\n%s\n", version, line)
 	b = fmt.Appendf(b, "%016x\n", xxhash.Sum64(b))
 	return append(append(b, bytes.Repeat([]byte(" "), 4095-len(b))...), '\n')
 }
@@ -90,15 +93,14 @@ func acceptVectors() map[string][]byte {
 	}
 }
 
-// rejectVectors maps a name to a file and to what the refusal says.
-func rejectVectors() map[string]struct {
+// vector is a file and what the refusal says.
+type vector = struct {
 	data []byte
 	want string
-} {
-	type vector = struct {
-		data []byte
-		want string
-	}
+}
+
+// rejectVectors maps a name to a file and to what the refusal says.
+func rejectVectors() map[string]vector {
 	data := pattern(300)
 	good := testHeader(1, 1, 300, 0, 300, 100)
 	line := jsonLine(good)
@@ -127,7 +129,8 @@ func rejectVectors() map[string]struct {
 		"cut-off":               {whole()[:4300], "cut off"},
 		"byte-more":             {append(whole(), 0), "too many"},
 		"not-a-volume":          {append([]byte("PK\x03\x04"), whole()[4:]...), "does not begin"},
-		"version-2":             {append([]byte("davit-volume/2\n"), whole()[15:]...), "version 2"},
+		"version-2":             {append([]byte("davit-volume/2\n"), whole()[15:]...), "does not match its sum"},
+		"version-3":             {append([]byte("davit-volume/3\n"), whole()[15:]...), "version 3"},
 		"version-01":            {append([]byte("davit-volume/01\n"), whole()[16:]...), "does not begin"},
 		"version-member":        {edited(`"version":1`, `"version":2`), "version 2"},
 		"version-in-footer":     {sealTrailer(at(-25, 2), 1), "contradicts the header's version"},
@@ -206,6 +209,8 @@ func judge(t testing.TB, b []byte) error {
 
 func TestVectors(t *testing.T) {
 	accept, reject := acceptVectors(), rejectVectors()
+	maps.Copy(accept, acceptParity(t))
+	maps.Copy(reject, rejectParity(t))
 	all := map[string][]byte{}
 	for name, b := range accept {
 		all["accept/"+name] = b
@@ -220,13 +225,15 @@ func TestVectors(t *testing.T) {
 			t.Errorf("reject/%s: got %v, want an error with %q", name, err, v.want)
 			continue
 		}
-		if want := name == "version-2"; errors.Is(err, bundle.ErrVersion) != want || errors.Is(err, bundle.ErrDamaged) == want {
+		if want := name == "version-3"; errors.Is(err, bundle.ErrVersion) != want || errors.Is(err, bundle.ErrDamaged) == want {
 			t.Errorf("reject/%s: wrong kind of error: %v", name, err)
 		}
 		// Scan reads the ends only, and sees all there is to see there.
 		medium := bucket.NewMem()
 		replace(t, medium, "x.v01of01", append([]byte{}, v.data...))
-		unseen := []string{"data-byte", "sums-magic", "block-sum", "block-sum-resealed", "footer-trailer-sum"}
+		unseen := []string{"data-byte", "sums-magic", "block-sum", "block-sum-resealed", "footer-trailer-sum",
+			"parity-data-byte", "parity-parity-byte", "parity-padding-byte", "parity-sums-magic", "parity-first-sum", "parity-second-sum", "parity-both-sums",
+			"parity-second-header", "parity-statement", "parity-statement-sum", "parity-trailer-sum"}
 		if seen := len(scan(t, medium).Damaged) == 1; seen == slices.Contains(unseen, name) {
 			t.Errorf("reject/%s: seen by Scan: %v", name, seen)
 		}
@@ -347,6 +354,7 @@ func FuzzHeader(f *testing.F) {
 		if _, rest, ok := bytes.Cut(block, []byte("\n")); ok {
 			if line, _, _ := bytes.Cut(rest, []byte("\n")); len(line) < 4000 {
 				checkHeader(t, headerText(string(line)))
+				checkHeader(t, headerOf(2, string(line)))
 			}
 		}
 	})
@@ -361,7 +369,7 @@ func checkHeader(t *testing.T, block []byte) {
 	if err != nil || !bytes.Equal(again, block) {
 		t.Fatalf("parsed and encoded again, the header differs (%v)", err)
 	}
-	if h.Offset+h.Length > h.Payload || h.Length < 1 || h.Volume > h.Volumes {
+	if h.Version == 1 && h.Offset+h.Length > h.Payload || h.Length < 1 || h.Volume > h.Volumes {
 		t.Fatalf("a header that makes no sense was taken: %+v", h)
 	}
 }
@@ -397,7 +405,8 @@ func FuzzFile(f *testing.F) {
 		medium := bucket.NewMem()
 		replace(t, medium, "x.v01of01", append([]byte{}, b...))
 		found := scan(t, medium)
-		if len(found.Sets)+len(found.Damaged) != 1 {
+		useful := len(found.Damaged) == 1 && found.Damaged[0].Useful
+		if len(found.Damaged) > 1 || len(found.Sets)+len(found.Damaged) != 1 && !(useful && len(found.Sets) == 1) {
 			t.Fatalf("%d sets and %d damaged of one file", len(found.Sets), len(found.Damaged))
 		}
 		if len(found.Sets) == 0 {
@@ -409,6 +418,15 @@ func FuzzFile(f *testing.F) {
 		err := found.Sets[0].Verify(t.Context(), nil)
 		if errors.Is(err, bundle.ErrDamaged) == whole {
 			t.Fatalf("whole: %v, Verify: %v", whole, err)
+		}
+		p, err := found.Sets[0].Open(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer p.Close()
+		n, err := p.ReadAt(make([]byte, 1<<20), max(0, p.Size()-1<<20))
+		if whole && found.Sets[0].Complete() && (err != io.EOF && err != nil || int64(n) != min(p.Size(), 1<<20)) {
+			t.Fatalf("whole, and %d bytes of it can be read: %v", n, err)
 		}
 	})
 }

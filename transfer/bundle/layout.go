@@ -21,7 +21,8 @@ const (
 	maxExact = 1<<53 - 1
 )
 
-// VolumeRange is the part of the payload that one volume holds.
+// VolumeRange is the part of the payload that one volume holds. With parity,
+// volumes hold shards from all over it: Offset is 0 and Length counts them all.
 type VolumeRange struct {
 	Offset   int64 // where it begins in the payload
 	Length   int64 // bytes of payload
@@ -30,22 +31,25 @@ type VolumeRange struct {
 
 // Layout says how a payload lies over volumes.
 type Layout struct {
-	Volumes []VolumeRange
-	Total   int64 // bytes on the medium
+	Volumes  []VolumeRange
+	Total    int64    // bytes on the medium
+	Geometry Geometry // zero without parity
+}
+
+// Spare is how many volumes, whichever, may be lost.
+func (l Layout) Spare() int {
+	if l.Geometry == (Geometry{}) {
+		return 0
+	}
+	return l.Geometry.Parity / (l.Geometry.shards() / len(l.Volumes))
 }
 
 // Plan lays a payload of the given length over volumes whose files are not
 // larger than volumeSize; 0 means DefaultVolumeSize.
 func Plan(payload, volumeSize int64) (Layout, error) {
-	if volumeSize == 0 {
-		volumeSize = DefaultVolumeSize
-	}
-	if volumeSize < MinVolumeSize || volumeSize > MaxVolumeSize {
-		return Layout{}, fmt.Errorf("plan volumes: a volume size of %d bytes is not between %d (1 MiB) and %d (64 GiB)",
-			volumeSize, int64(MinVolumeSize), int64(MaxVolumeSize))
-	}
-	if payload < 1 || payload > maxExact {
-		return Layout{}, fmt.Errorf("plan volumes: a payload of %d bytes is not between 1 and %d", payload, int64(maxExact))
+	volumeSize, err := checkSizes(payload, volumeSize)
+	if err != nil {
+		return Layout{}, err
 	}
 	capacity := payload
 	if payload > volumeSize || fileSize(payload) > volumeSize {
@@ -64,6 +68,21 @@ func Plan(payload, volumeSize int64) (Layout, error) {
 		layout.Total += fileSize(length)
 	}
 	return layout, nil
+}
+
+// checkSizes returns the volume size that is meant.
+func checkSizes(payload, volumeSize int64) (int64, error) {
+	if volumeSize == 0 {
+		volumeSize = DefaultVolumeSize
+	}
+	if volumeSize < MinVolumeSize || volumeSize > MaxVolumeSize {
+		return 0, fmt.Errorf("plan volumes: a volume size of %d bytes is not between %d (1 MiB) and %d (64 GiB)",
+			volumeSize, int64(MinVolumeSize), int64(MaxVolumeSize))
+	}
+	if payload < 1 || payload > maxExact {
+		return 0, fmt.Errorf("plan volumes: a payload of %d bytes is not between 1 and %d", payload, int64(maxExact))
+	}
+	return volumeSize, nil
 }
 
 // fileSize is the size of a volume's file that holds length bytes of data.

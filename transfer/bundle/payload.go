@@ -16,11 +16,16 @@ import (
 const maxOpen = 4
 
 // Payload reads a bundle's payload from its volumes. It is safe for concurrent
-// use. It does not check the block sums: what lies inside authenticates itself
-// when it is decrypted, and Verify locates what does not.
+// use.
+//
+// Without parity it does not check the block sums: what lies inside
+// authenticates itself when it is decrypted, and Verify locates what does not.
+// With parity it checks every shard, and repairs what is missing or damaged
+// while it reads; what cannot be repaired is a *StripeError.
 type Payload struct {
 	ctx    context.Context
 	set    *Set
+	mender *mender        // nil without parity
 	files  map[int]string // volume to file, as Present was when it was opened
 	mu     sync.Mutex
 	open   []*openVolume // guarded by mu; least recently used first
@@ -37,10 +42,18 @@ type openVolume struct {
 }
 
 // Open gives the payload of the set, which need not be complete: reading what
-// a missing volume holds is a *MissingVolumeError. ctx governs all reading.
+// a missing volume holds is a *MissingVolumeError, unless parity replaces it.
+// ctx governs all reading.
 func (s *Set) Open(ctx context.Context) (*Payload, error) {
-	if len(s.Present) == 0 {
+	if s.firstFile() == "" {
 		return nil, s.incomplete()
+	}
+	if s.common.Version == parityVersion {
+		m, err := newMender(ctx, s)
+		if err != nil {
+			return nil, err
+		}
+		return &Payload{ctx: ctx, set: s, mender: m}, nil
 	}
 	p := &Payload{ctx: ctx, set: s, files: make(map[int]string, len(s.Present))}
 	for n, names := range s.Present {
@@ -62,10 +75,22 @@ func (p *Payload) Documents() *io.SectionReader {
 	return io.NewSectionReader(p, p.Size()-p.DocumentsSize(), p.DocumentsSize())
 }
 
+// Repaired is how many shards had to be repaired so far. It grows each time a
+// place is read again.
+func (p *Payload) Repaired() int64 {
+	if p.mender == nil {
+		return 0
+	}
+	return p.mender.repaired.Load()
+}
+
 // ReadAt implements io.ReaderAt.
 func (p *Payload) ReadAt(b []byte, at int64) (int, error) {
 	if at < 0 {
 		return 0, errors.New("read payload: negative offset")
+	}
+	if p.mender != nil {
+		return p.mender.readAt(b, at)
 	}
 	done := 0
 	for done < len(b) {
@@ -167,12 +192,15 @@ func (p *Payload) openVolume(volume int) (*openVolume, error) {
 }
 
 func sameVolume(file bucket.Object, name string, h Header) error {
-	if want := fileSize(h.Length); file.Size() != want {
+	if want := h.fileSize(); file.Size() != want {
 		return &DamageError{File: name, Reason: sizeText(file.Size(), want)}
 	}
 	want, err := h.encode()
 	if err != nil {
 		return err
+	}
+	if h.Version == parityVersion {
+		return sameParityVolume(file, name, h, want)
 	}
 	have := make([]byte, HeaderSize)
 	if err := readFull(file, have, 0); err != nil {
@@ -186,6 +214,9 @@ func sameVolume(file bucket.Object, name string, h Header) error {
 
 // Close closes all files; readers that are under way finish first.
 func (p *Payload) Close() error {
+	if p.mender != nil {
+		return p.mender.close()
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.closed = true

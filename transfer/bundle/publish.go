@@ -69,11 +69,11 @@ func (w *Writer) holds(ctx context.Context, name string, v *volumeFile) (bool, e
 		return false, fmt.Errorf("look at %s on the medium: %w", name, err)
 	}
 	defer o.Close()
-	if o.Size() != fileSize(v.header.Length) {
+	if o.Size() != v.header.fileSize() {
 		return false, nil
 	}
-	end := make([]byte, footerSize)
-	if err := readFull(o, end, o.Size()-footerSize); err != nil {
+	end := make([]byte, len(v.footer))
+	if err := readFull(o, end, o.Size()-int64(len(end))); err != nil {
 		return false, fmt.Errorf("look at %s on the medium: %w", name, err)
 	}
 	return bytes.Equal(end, v.footer), nil

@@ -1,6 +1,7 @@
 package bundle
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"errors"
@@ -26,6 +27,9 @@ type DamagedFile struct {
 	Reason string
 	Err    error   // matches ErrDamaged or ErrVersion, or is what opening or reading failed with
 	Header *Header // nil when it could not be read
+	// Useful says that the file has parity and that what is whole in it helps to
+	// read or repair its set.
+	Useful bool
 }
 
 // Set is the volumes of one bundle on a medium.
@@ -37,6 +41,10 @@ type Set struct {
 	// Present maps the number of each volume that is there to the names of the
 	// files that hold it. Where there are several, the first is read.
 	Present map[int][]string
+
+	// partial maps volumes with parity to files whose first or last bytes are
+	// damaged: they do not count as present, yet what is whole in them is used.
+	partial map[int][]string
 
 	common common
 	medium bucket.Reader
@@ -67,8 +75,11 @@ func Scan(ctx context.Context, medium bucket.Reader) (*Found, error) {
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
+		useful := err != nil && h != nil && h.Version == parityVersion && h.fileSize() == info.Size && !errors.Is(err, errEmpty)
 		if err != nil {
-			found.damaged(info.Name, h, err)
+			found.damaged(info.Name, h, err, useful)
+		}
+		if err != nil && !useful {
 			continue
 		}
 		headers[info.Name] = *h
@@ -77,7 +88,11 @@ func Scan(ctx context.Context, medium bucket.Reader) (*Found, error) {
 			s = newSet(h.common(), medium)
 			groups[h.common()] = s
 		}
-		s.Present[h.Volume] = append(s.Present[h.Volume], info.Name)
+		where := s.Present
+		if useful {
+			where = s.partial
+		}
+		where[h.Volume] = append(where[h.Volume], info.Name)
 	}
 	if err := ctx.Err(); err != nil {
 		return nil, err
@@ -89,17 +104,17 @@ func Scan(ctx context.Context, medium bucket.Reader) (*Found, error) {
 func newSet(c common, medium bucket.Reader) *Set {
 	return &Set{
 		Label: c.Label, Volumes: c.Volumes, Payload: c.Payload, Documents: c.Documents,
-		Present: map[int][]string{}, common: c, medium: medium,
+		Present: map[int][]string{}, partial: map[int][]string{}, common: c, medium: medium,
 	}
 }
 
-func (f *Found) damaged(name string, h *Header, err error) {
+func (f *Found) damaged(name string, h *Header, err error, useful bool) {
 	reason := err.Error()
 	var d *DamageError
 	if errors.As(err, &d) {
 		reason = d.Reason
 	}
-	f.Damaged = append(f.Damaged, DamagedFile{Name: name, Reason: reason, Err: err, Header: h})
+	f.Damaged = append(f.Damaged, DamagedFile{Name: name, Reason: reason, Err: err, Header: h, Useful: useful})
 }
 
 // sort puts the sets into order. Of sets that carry one bundle id and
@@ -125,14 +140,14 @@ func (f *Found) sort(groups map[common]*Set, headers map[string]Header) {
 		b := best[s.Bundle]
 		// Anybody can write a header. Where several sets are complete, the
 		// signatures in them decide.
-		if s == b || s.Complete() {
+		if s == b || s.Enough() {
 			return false
 		}
 		for _, names := range s.Present {
 			for _, name := range names {
 				h := headers[name]
 				f.damaged(name, &h, &DamageError{File: name,
-					Reason: fmt.Sprintf("its header contradicts %s, a volume of the same bundle", b.firstFile())})
+					Reason: fmt.Sprintf("its header contradicts %s, a volume of the same bundle", b.firstFile())}, false)
 			}
 		}
 		return true
@@ -142,17 +157,24 @@ func (f *Found) sort(groups map[common]*Set, headers map[string]Header) {
 
 func (s *Set) lacks() int { return s.Volumes - len(s.Present) }
 
-// firstFile is the least name of the set's files.
+// firstFile is the least name of the set's files; "" when there are none.
 func (s *Set) firstFile() string {
 	first := ""
-	for _, names := range s.Present {
-		for _, name := range names {
-			if first == "" || name < first {
-				first = name
+	for _, files := range []map[int][]string{s.Present, s.partial} {
+		for _, names := range files {
+			for _, name := range names {
+				if first == "" || name < first {
+					first = name
+				}
 			}
 		}
 	}
 	return first
+}
+
+// filesOf is all files that may hold something of a volume, the best first.
+func (s *Set) filesOf(volume int) []string {
+	return slices.Concat(s.Present[volume], s.partial[volume])
 }
 
 // Missing lists the volumes that are not there, in order; nil when none.
@@ -169,6 +191,31 @@ func (s *Set) Missing() []int {
 // Complete reports whether all volumes are there. It does not say that they
 // are whole: Verify does.
 func (s *Set) Complete() bool { return s.lacks() == 0 }
+
+// Enough reports whether what is there may suffice: all volumes, or with parity
+// so many that it can replace the others. Files that Scan found damaged count
+// if they are of use. Like Complete it does not say that anything is whole.
+func (s *Set) Enough() bool {
+	if s.common.Version != parityVersion {
+		return s.Complete()
+	}
+	spread := s.common.volume(1).spread()
+	return len(s.gone())*spread.perVolume() <= spread.Parity
+}
+
+// gone lists the volumes of which nothing is there.
+func (s *Set) gone() []int {
+	var gone []int
+	for n := 1; n <= s.Volumes; n++ {
+		if len(s.filesOf(n)) == 0 {
+			gone = append(gone, n)
+		}
+	}
+	return gone
+}
+
+// Geometry says how the payload is cut up; zero without parity.
+func (s *Set) Geometry() Geometry { return s.common.Geometry }
 
 // incomplete is nil for a complete set.
 func (s *Set) incomplete() error {
@@ -196,18 +243,21 @@ func readEnds(r io.ReaderAt, size int64, name string) (*Header, error) {
 		return nil, &DamageError{File: name, Reason: fmt.Sprintf("it has only %d bytes, less than a header", size)}
 	}
 	block := make([]byte, HeaderSize)
-	if err := readFull(r, block, 0); err != nil {
-		return nil, &DamageError{File: name, Reason: "its header cannot be read: " + err.Error(), Err: err}
-	}
-	h, err := parseHeader(block)
-	if errors.Is(err, ErrVersion) {
-		return nil, fmt.Errorf("read volume: %w", err)
-	}
+	h, err := readHeader(r, block, name)
 	if err != nil {
-		return nil, &DamageError{File: name, Reason: err.Error(), Err: err}
+		if second := readSecondHeader(r, size); second != nil {
+			if errors.Is(err, ErrVersion) { // the digit is what is damaged
+				err = &DamageError{File: name, Reason: "its first header is damaged"}
+			}
+			return second, err
+		}
+		return nil, err
 	}
-	if want := fileSize(h.Length); size != want {
+	if want := h.fileSize(); size != want {
 		return &h, &DamageError{File: name, Reason: sizeText(size, want)}
+	}
+	if h.Version == parityVersion {
+		return &h, checkParityEnd(r, size, h, block, name)
 	}
 	end := make([]byte, footerSize)
 	if err := readFull(r, end, size-footerSize); err != nil {
@@ -222,6 +272,45 @@ func readEnds(r io.ReaderAt, size int64, name string) (*Header, error) {
 	}
 	return &h, nil
 }
+
+// errEmpty marks a file that has room taken for it and is not there yet.
+var errEmpty = errors.New("nothing but zeros")
+
+func readHeader(r io.ReaderAt, block []byte, name string) (Header, error) {
+	if err := readFull(r, block, 0); err != nil {
+		return Header{}, &DamageError{File: name, Reason: "its header cannot be read: " + err.Error(), Err: err}
+	}
+	h, err := parseHeader(block)
+	if errors.Is(err, ErrVersion) {
+		return Header{}, fmt.Errorf("read volume: %w", err)
+	}
+	if err != nil {
+		return Header{}, &DamageError{File: name, Reason: err.Error(), Err: err}
+	}
+	return h, nil
+}
+
+// checkParityEnd looks at the footer.
+func checkParityEnd(r io.ReaderAt, size int64, h Header, block []byte, name string) error {
+	end := make([]byte, emptyEnd)
+	if err := readFull(r, end, size-emptyEnd); err != nil {
+		return &DamageError{File: name, Reason: "its end cannot be read: " + err.Error(), Err: err}
+	}
+	if len(bytes.Trim(end, "\x00")) == 0 {
+		return &DamageError{File: name, Reason: "its end is still empty: it was not copied to the end", Err: errEmpty}
+	}
+	f, err := parseParityFooter(end[emptyEnd-parityFooterSize:])
+	if err == nil {
+		err = f.match(h, block)
+	}
+	if err != nil {
+		return &DamageError{File: name, Reason: err.Error(), Err: err}
+	}
+	return nil
+}
+
+// emptyEnd is more than the largest sector that a medium may have lost.
+const emptyEnd = HeaderSize + parityFooterSize
 
 func sizeText(have, want int64) string {
 	if have < want {

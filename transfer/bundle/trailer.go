@@ -38,7 +38,7 @@ func encodeTrailer(header []byte, length int64, sums []uint64) []byte {
 	out = binary.BigEndian.AppendUint64(out, uint64(len(sums)))
 	out = binary.BigEndian.AppendUint64(out, uint64(length))
 	out = binary.BigEndian.AppendUint32(out, BlockSize)
-	out = binary.BigEndian.AppendUint32(out, formatVersion)
+	out = binary.BigEndian.AppendUint32(out, plainVersion)
 	out = binary.BigEndian.AppendUint64(out, xxhash.Sum64(header))
 	out = binary.BigEndian.AppendUint64(out, xxhash.Sum64(out))
 	return append(out, footerMagic...)
@@ -53,7 +53,7 @@ func parseFooter(b []byte) (footer, error) {
 	if string(b[40:]) != footerMagic {
 		return footer{}, errors.New("the end of the file is missing or overwritten")
 	}
-	if binary.BigEndian.Uint32(b[16:]) != BlockSize || binary.BigEndian.Uint32(b[20:]) != formatVersion {
+	if binary.BigEndian.Uint32(b[16:]) != BlockSize || binary.BigEndian.Uint32(b[20:]) != plainVersion {
 		return footer{}, errors.New("the footer contradicts the header's version")
 	}
 	f := footer{

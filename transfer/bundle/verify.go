@@ -11,24 +11,48 @@ import (
 	"davit/store/bucket"
 )
 
-// verifyBlocks is how many blocks are read at once.
-const verifyBlocks = 16
+// blocksAtOnce is how many blocks are read at once.
+const blocksAtOnce = 16
 
-// Verify reads every volume and compares all blocks with their sums. It goes
-// through all volumes before it returns, so that a person learns of all damage
-// in one go: the error joins a *DamageError for each file and an
-// *IncompleteError for what is missing. Nil means that the payload is whole.
+// Report is what Examine found out about a set.
+type Report struct {
+	Damaged []*DamageError // a file each, by volume and then as in Present
+	Missing []int          // volumes of which no file is there
+	// Repairable says that all of the payload can be had from what is there;
+	// without parity only when nothing is wrong.
+	Repairable bool
+	// Volumes are those that Repair would write: missing, or whole in no file.
+	Volumes []int
+	// Lost is how many shards parity has to replace, Gone where it cannot.
+	Lost int64
+	Gone *StripeError // nil if Repairable, and without parity
+
+	err error // what was wrong beyond
+}
+
+// Err is nil when nothing is missing or damaged that counts: where a volume is
+// there several times, one whole copy is enough. Otherwise it joins all that
+// the report says.
+func (r *Report) Err() error { return r.err }
+
+// Examine reads every volume and compares all blocks with their sums, damaged
+// or not, so that a person learns of all damage in one go. It needs no keys.
+// The error is that of ctx or of a medium that does not open files.
 //
-// Where a volume is there several times, one whole copy is enough; it is put
-// first in Present, so that a Payload opened afterwards reads it; one opened
-// before still reads the damaged copy. Verify must therefore not run beside
-// other uses of the set.
+// Where a volume is there several times without parity, the first whole copy is
+// put first in Present, so that a Payload opened afterwards reads it; one
+// opened before still reads the damaged copy. Examine must therefore not run
+// beside other uses of the set.
 //
 // progress, which may be nil, is told the bytes of data done and in total.
-func (s *Set) Verify(ctx context.Context, progress func(done, total int64)) error {
+func (s *Set) Examine(ctx context.Context, progress func(done, total int64)) (*Report, error) {
 	var done, total int64
-	for n := range s.Present {
-		total += s.common.volume(n).Length
+	for n := 1; n <= s.Volumes; n++ {
+		files := s.filesOf(n)
+		if s.common.Version == plainVersion {
+			files = files[:min(1, len(files))] // other copies are the same bytes again
+		}
+		total += s.common.volume(n).Length * int64(len(files))
 	}
 	tell := func(n int64) {
 		done += n
@@ -36,15 +60,42 @@ func (s *Set) Verify(ctx context.Context, progress func(done, total int64)) erro
 			progress(done, total)
 		}
 	}
+	if s.common.Version == parityVersion {
+		return s.examineParity(ctx, tell)
+	}
+	r := &Report{Missing: s.Missing()}
 	var errs []error
 	for n := 1; n <= s.Volumes; n++ {
 		damage, err := s.verifyVolume(ctx, n, s.Present[n], tell)
 		if err != nil {
-			return err
+			return nil, err
+		}
+		if len(damage) > 0 || len(s.Present[n]) == 0 {
+			r.Volumes = append(r.Volumes, n)
+		}
+		for _, err := range damage {
+			var d *DamageError
+			if errors.As(err, &d) {
+				r.Damaged = append(r.Damaged, d)
+			}
 		}
 		errs = append(errs, damage...)
 	}
-	return errors.Join(append(errs, s.incomplete())...)
+	r.err = errors.Join(append(errs, s.incomplete())...)
+	r.Repairable = r.err == nil
+	return r, nil
+}
+
+// Verify is Examine for those who only ask whether all is whole: nil means that
+// it is. The error joins a *DamageError for each damaged file, an
+// *IncompleteError for what is missing, and with parity a *StripeError if that
+// cannot be repaired.
+func (s *Set) Verify(ctx context.Context, progress func(done, total int64)) error {
+	r, err := s.Examine(ctx, progress)
+	if err != nil {
+		return err
+	}
+	return r.Err()
 }
 
 // verifyVolume looks for a whole copy of one volume among its files, of which
@@ -95,27 +146,38 @@ func verifyData(ctx context.Context, r io.ReaderAt, size int64, name string, tel
 		return &DamageError{File: name, Reason: err.Error(), Err: err}
 	}
 	d := &DamageError{File: name}
-	buf := make([]byte, min(h.Length, verifyBlocks*BlockSize))
-	var bad int64
+	err = verifyBlocks(ctx, r, *h, func(block int64, b []byte) bool { return xxhash.Sum64(b) == sums[block] }, d, tell)
+	if err != nil || len(d.Blocks) == 0 {
+		return err
+	}
+	return d
+}
+
+// verifyBlocks reads all data of a volume and notes in d the blocks that
+// cannot be read or are not good. The error is that of ctx.
+func verifyBlocks(ctx context.Context, r io.ReaderAt, h Header, good func(block int64, b []byte) bool, d *DamageError, tell func(int64)) error {
+	size := h.blockSize()
+	buf := make([]byte, min(h.Length, blocksAtOnce*size))
+	bad := 0
 	for at := int64(0); at < h.Length; {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
 		part := buf[:min(int64(len(buf)), h.Length-at)]
 		failed := readFull(r, part, HeaderSize+at)
-		for i := int64(0); i < int64(len(part)); i += BlockSize {
-			b := part[i:min(i+BlockSize, int64(len(part)))]
+		for i := int64(0); i < int64(len(part)); i += size {
+			b := part[i:min(i+size, int64(len(part)))]
 			if failed != nil {
 				// Somewhere in here a sector is bad: find the block it is in.
 				if err := readFull(r, b, HeaderSize+at+i); err != nil {
 					d.Err = err
-					d.add((at + i) / BlockSize)
+					d.add((at + i) / size)
 					bad++
 					continue
 				}
 			}
-			if xxhash.Sum64(b) != sums[(at+i)/BlockSize] {
-				d.add((at + i) / BlockSize)
+			if !good((at+i)/size, b) {
+				d.add((at + i) / size)
 				bad++
 			}
 		}
@@ -125,18 +187,21 @@ func verifyData(ctx context.Context, r io.ReaderAt, size int64, name string, tel
 	if bad == 0 {
 		return nil
 	}
-	d.Reason = fmt.Sprintf("%d of %d blocks do not match their sums", bad, len(sums))
+	d.Reason = fmt.Sprintf("%d of %d %ss do not match their sums", bad, h.blocks(), h.unit())
 	if d.Err != nil {
-		d.Reason = fmt.Sprintf("%d of %d blocks cannot be read or do not match their sums (%v)", bad, len(sums), d.Err)
+		d.Reason = fmt.Sprintf("%d of %d %ss cannot be read or do not match their sums (%v)", bad, h.blocks(), h.unit(), d.Err)
 	}
-	return d
+	return nil
 }
 
 // add notes a damaged block; blocks come in order.
-func (e *DamageError) add(block int64) {
-	if n := len(e.Blocks); n > 0 && e.Blocks[n-1].First+e.Blocks[n-1].Count == block {
-		e.Blocks[n-1].Count++
-		return
+func (e *DamageError) add(block int64) { e.Blocks = addBlock(e.Blocks, block) }
+
+// addBlock adds a block to runs of blocks; blocks come in order.
+func addBlock(runs []BlockRange, block int64) []BlockRange {
+	if n := len(runs); n > 0 && runs[n-1].First+runs[n-1].Count == block {
+		runs[n-1].Count++
+		return runs
 	}
-	e.Blocks = append(e.Blocks, BlockRange{First: block, Count: 1})
+	return append(runs, BlockRange{First: block, Count: 1})
 }

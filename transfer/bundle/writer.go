@@ -22,10 +22,11 @@ type Writer struct {
 	common common
 	layout Layout
 
-	begun []*volumeFile // volumes 1 to len(begun); all but the last are closed
-	at    int64         // bytes of payload taken
-	state writerState
-	err   error // the first failure of Write or Seal
+	begun  []*volumeFile   // volumes 1 to len(begun); without parity all but the last are closed
+	parity *parityPipeline // nil without parity
+	at     int64           // bytes of payload taken
+	state  writerState
+	err    error // the first failure of Write or Seal
 }
 
 type writerState int
@@ -61,36 +62,61 @@ const writeBuffer = 256 << 10
 // with a *bucket.NoSpaceError when the medium can tell that it has no room;
 // nothing is written in either case.
 func NewWriter(ctx context.Context, medium bucket.Bucket, label Label, payload, documents, volumeSize int64) (*Writer, error) {
-	layout, err := Plan(payload, volumeSize)
+	return NewWriterWith(ctx, medium, label, payload, documents, Options{VolumeSize: volumeSize})
+}
+
+// NewWriterWith is NewWriter with all options.
+func NewWriterWith(ctx context.Context, medium bucket.Bucket, label Label, payload, documents int64, o Options) (*Writer, error) {
+	layout, err := PlanWith(payload, o)
 	if err != nil {
 		return nil, err
+	}
+	if (o.Statement != nil) != (o.StatementSize > 0) {
+		return nil, errors.New("start bundle: a statement needs its size and something that makes it")
 	}
 	label.Created = manifest.NewTime(label.Created.Time) // as the header will say it
 	w := &Writer{
 		ctx: ctx, medium: medium, layout: layout,
-		common: common{label, len(layout.Volumes), payload, documents, layout.Volumes[0].Length},
+		common: common{
+			Version: plainVersion, Label: label, Volumes: len(layout.Volumes), Payload: payload,
+			Documents: documents, Capacity: layout.Volumes[0].Length,
+		},
+	}
+	if o.Parity != 0 {
+		w.common.Version, w.common.Geometry, w.common.Statement = parityVersion, layout.Geometry, o.StatementSize
+		if w.parity, err = newParityPipeline(w, o); err != nil {
+			return nil, err
+		}
 	}
 	if err := w.common.volume(1).Validate(); err != nil {
 		return nil, err
 	}
-	for _, name := range w.Names() {
-		switch _, err := medium.Stat(ctx, name); {
-		case err == nil:
-			return nil, w.exists(ctx, name)
-		case !errors.Is(err, bucket.ErrNotExist):
-			return nil, fmt.Errorf("look for %s on the medium: %w", name, err)
-		}
-	}
-	if s, ok := medium.(bucket.Spacer); ok {
-		switch free, err := s.Free(ctx); {
-		case errors.Is(err, errors.ErrUnsupported):
-		case err != nil:
-			return nil, fmt.Errorf("ask for free space on the medium: %w", err)
-		case free < layout.Total:
-			return nil, &bucket.NoSpaceError{Where: where(medium), Need: layout.Total, Have: free}
-		}
+	if err := w.checkMedium(w.Names(), layout.Total); err != nil {
+		return nil, err
 	}
 	return w, nil
+}
+
+// checkMedium reports whether the names are free and there is room enough.
+func (w *Writer) checkMedium(names []string, total int64) error {
+	for _, name := range names {
+		switch _, err := w.medium.Stat(w.ctx, name); {
+		case err == nil:
+			return w.exists(w.ctx, name)
+		case !errors.Is(err, bucket.ErrNotExist):
+			return fmt.Errorf("look for %s on the medium: %w", name, err)
+		}
+	}
+	if s, ok := w.medium.(bucket.Spacer); ok {
+		switch free, err := s.Free(w.ctx); {
+		case errors.Is(err, errors.ErrUnsupported):
+		case err != nil:
+			return fmt.Errorf("ask for free space on the medium: %w", err)
+		case free < total:
+			return &bucket.NoSpaceError{Where: where(w.medium), Need: total, Have: free}
+		}
+	}
+	return nil
 }
 
 // where names a medium for people as well as it can.
@@ -126,7 +152,12 @@ func (w *Writer) Write(p []byte) (int, error) {
 		w.err = fmt.Errorf("write bundle: more than the %d bytes announced", w.common.Payload)
 		return 0, w.err
 	}
-	n, err := w.write(p)
+	write := w.write
+	if w.parity != nil {
+		write = w.parity.write
+	}
+	n, err := write(p)
+	w.at += int64(n)
 	w.err = err
 	return n, err
 }
@@ -140,7 +171,6 @@ func (w *Writer) write(p []byte) (int, error) {
 		}
 		n, err := v.write(p[done:])
 		done += n
-		w.at += int64(n)
 		if err == nil && v.left == 0 {
 			err = v.finish()
 		}
@@ -159,7 +189,20 @@ func (w *Writer) current() (*volumeFile, error) {
 	if err := w.ctx.Err(); err != nil {
 		return nil, err
 	}
-	h := w.common.volume(len(w.begun) + 1)
+	v, err := w.begin(len(w.begun) + 1)
+	if err != nil {
+		return nil, err
+	}
+	v.buf = bufio.NewWriterSize(v.out, writeBuffer)
+	if _, err := v.buf.Write(v.block); err != nil {
+		return nil, fmt.Errorf("write header of volume %d of %d: %w", v.header.Volume, v.header.Volumes, err)
+	}
+	return v, nil
+}
+
+// begin creates a volume.
+func (w *Writer) begin(n int) (*volumeFile, error) {
+	h := w.common.volume(n)
 	block, err := h.encode()
 	if err != nil {
 		return nil, err
@@ -168,12 +211,9 @@ func (w *Writer) current() (*volumeFile, error) {
 	if err != nil {
 		return nil, fmt.Errorf("create volume %d of %d: %w", h.Volume, h.Volumes, err)
 	}
-	v := &volumeFile{out: out, header: h, block: block, left: h.Length, buf: bufio.NewWriterSize(out, writeBuffer)}
+	v := &volumeFile{out: out, header: h, block: block, left: h.Length}
 	v.sum.Reset()
 	w.begun = append(w.begun, v)
-	if _, err := v.buf.Write(block); err != nil {
-		return nil, fmt.Errorf("write header of volume %d of %d: %w", h.Volume, h.Volumes, err)
-	}
 	return v, nil
 }
 
@@ -226,6 +266,11 @@ func (w *Writer) Seal() error {
 		w.err = fmt.Errorf("seal bundle: %d of the %d bytes announced were written", w.at, w.common.Payload)
 		return w.err
 	}
+	if w.parity != nil {
+		if w.err = w.parity.seal(); w.err != nil {
+			return w.err
+		}
+	}
 	w.state = sealed
 	return nil
 }
@@ -237,6 +282,9 @@ func (w *Writer) Abort() error {
 		return nil
 	}
 	w.state = aborted
+	if w.parity != nil {
+		w.parity.end()
+	}
 	ctx := context.WithoutCancel(w.ctx) // tidying is most needed after a cancel
 	var errs []error
 	for _, v := range w.begun {
