@@ -1,0 +1,606 @@
+package route
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"davit/store/bucket"
+	"davit/transfer"
+	"davit/transfer/bundle"
+)
+
+func one(files map[string][]byte) (string, []byte) {
+	for name, data := range files {
+		return name, data
+	}
+	return "", nil
+}
+
+func TestTakenIn(t *testing.T) {
+	r := newRig(t)
+	names := r.put(r.make(3))
+	r.write("notes.txt", []byte("mine"))
+	r.write("sub/folder.v01of01", []byte("mine"))
+	r.peek()
+	e := r.heard(TakenIn)[0]
+	if e.State != Done || !slices.Equal(e.Files, names) || !slices.Equal(e.Moved, under("done", names)) || e.Peer != "there" || e.Folder != r.dir {
+		t.Fatalf("%+v", e)
+	}
+	r.wantTree(append(under("done", names), "notes.txt", "sub/folder.v01of01")...)
+	r.scan(5)
+	r.heard()
+	r.wantTaken(1, 1)
+}
+
+// Files that are only copied, without marker or temporary name.
+func TestQuiet(t *testing.T) {
+	r := newRig(t)
+	name, data := one(r.make(1))
+	r.write(name, data[:1000])
+	r.scan(2)
+	r.write(name, data)
+	for range 20 { // looks between scans make nothing ready
+		r.peek()
+	}
+	r.scan(2)
+	r.wantTree(name)
+	r.scan(1)
+	r.heard(TakenIn)
+	r.wantTree("done/" + name)
+}
+
+// An hour of growth: 360 scans, in some of which nothing moves.
+func TestGrowsForAnHour(t *testing.T) {
+	r := newRig(t)
+	files := r.make(2)
+	name := sorted(slices.Collect(maps.Keys(files)))[0]
+	other := sorted(slices.Collect(maps.Keys(files)))[1]
+	data := files[name]
+	r.write(other, files[other])
+	f, err := os.Create(filepath.Join(r.dir, name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	for i := range 360 {
+		from, to := len(data)*i/360, len(data)*(i+1)/360
+		if i%50 == 49 {
+			r.scan(10) // the line is down; the file is quiet, and not whole
+		}
+		if _, err := f.Write(data[from:to]); err != nil {
+			t.Fatal(err)
+		}
+		r.scan(1)
+	}
+	if r.site.imports != 0 {
+		t.Fatalf("%d imports of a file that grows", r.site.imports)
+	}
+	for _, e := range r.events {
+		if e.Kind != Waiting || e.State != Incoming {
+			t.Fatalf("%+v", e)
+		}
+	}
+	// Once for each pause, and for the bundle at most once between: not 360 times.
+	if n := len(r.events); n < 7 || n > 20 {
+		t.Fatalf("told %d times:\n%s", n, r.story())
+	}
+	r.events = nil
+	r.scan(3)
+	r.heard(TakenIn)
+	r.wantTree("done/"+name, "done/"+other)
+}
+
+func TestRenamed(t *testing.T) {
+	r := newRig(t)
+	for i, temp := range []string{".davit-tmp-abc", "NAME.part", ".NAME.Xy12ab"} {
+		name, data := one(r.make(1))
+		temp = strings.ReplaceAll(temp, "NAME", name)
+		r.write(temp, data)
+		r.peek()
+		if err := os.Rename(filepath.Join(r.dir, temp), filepath.Join(r.dir, name)); err != nil {
+			t.Fatal(err)
+		}
+		r.peek()
+		r.heard(TakenIn)
+		r.wantTaken(i+1, i+1)
+	}
+}
+
+func TestMarkersVouch(t *testing.T) {
+	r := newRig(t)
+	// NAME.ready, written by another program.
+	name, data := one(r.make(1))
+	r.write(name, data)
+	r.write(name+".ready", nil)
+	r.peek()
+	r.heard(TakenIn)
+	r.wantTree("done/" + name)
+
+	// It came first, so it was not the last.
+	early, data := one(r.make(1))
+	r.write(early+".ready", nil)
+	r.peek()
+	r.write(early, data)
+	r.peek()
+	r.heard()
+	r.scan(3)
+	r.heard(TakenIn)
+
+	// davit's own may come first, since it tells sizes.
+	files := r.make(2)
+	r.mark(files)
+	r.peek()
+	for name, data := range files {
+		r.write(name, data[:500])
+	}
+	r.peek()
+	r.heard()
+	for name, data := range files {
+		r.write(name, data)
+	}
+	r.peek()
+	r.heard(TakenIn)
+	for _, name := range r.tree() {
+		if looksLikeMarker(name) {
+			t.Errorf("%s is left", name)
+		}
+	}
+
+	// A marker that comes after the files have gone is cleared away; one for
+	// files that have not come yet is not.
+	r.mark(files)
+	r.mark(r.make(1))
+	r.write("other.ready", []byte("somebody's"))
+	r.scan(1)
+	left := slices.DeleteFunc(r.tree(), func(n string) bool { return !looksLikeMarker(n) })
+	if !slices.Equal(left, []string{"davit-there-to-here-000004.ready", "other.ready"}) {
+		t.Error(left)
+	}
+}
+
+func TestMissingVolumes(t *testing.T) {
+	r := newRig(t)
+	files := r.make(3)
+	names := sorted(slices.Collect(maps.Keys(files)))
+	r.write(names[0], files[names[0]])
+	r.scan(4)
+	e := r.heard(Waiting)[0]
+	if !strings.Contains(e.Reason, "2 of 3 volumes are missing: "+names[1]+", "+names[2]) || !errors.Is(e.Err, bundle.ErrIncomplete) {
+		t.Fatalf("%+v", e)
+	}
+	r.scan(10)
+	r.heard() // once per change
+	r.write(names[2], files[names[2]])
+	r.scan(4)
+	if e := r.heard(Waiting)[0]; !strings.Contains(e.Reason, "1 of 3 volumes are missing: "+names[1]) {
+		t.Fatal(e.Reason)
+	}
+	// What grows beside them is no news.
+	r.write(names[1], files[names[1]][:70000])
+	r.scan(2)
+	r.heard()
+	r.write(names[1], files[names[1]])
+	r.scan(3)
+	r.heard(TakenIn)
+	r.wantTree(under("done", names)...)
+	r.wantTaken(1, 1)
+
+	// One volume of it again, from another stick.
+	r.write(names[1], files[names[1]])
+	r.scan(3)
+	if e := r.heard(Repeat)[0]; e.Moved[0] != "done/"+numbered(names[1], 2) {
+		t.Fatalf("%+v", e)
+	}
+	r.wantTaken(1, 1)
+}
+
+func TestRefused(t *testing.T) {
+	r := newRig(t)
+	r.site.verdict = func(*bundle.Set) (string, string) {
+		return transfer.OutcomeRefused, "it says it comes from there, which is not known here"
+	}
+	files := r.make(2)
+	names := r.put(files)
+	r.peek()
+	e := r.heard(Refused)[0]
+	if e.State != Failed || !slices.Equal(e.Moved, under("failed", names)) {
+		t.Fatalf("%+v", e)
+	}
+	r.wantTree("failed/"+names[0], "failed/"+names[0]+reasonEnd, "failed/"+names[1], "failed/"+names[1]+reasonEnd)
+	text, err := os.ReadFile(filepath.Join(r.dir, "failed", names[0]+reasonEnd))
+	if err != nil || !strings.Contains(string(text), "Refused: it says it comes from there") || !strings.Contains(string(text), "move "+names[0]+" back into the folder above") {
+		t.Fatal(string(text), err)
+	}
+	// The same again: numbered, and nothing is overwritten.
+	r.put(files)
+	r.peek()
+	r.heard(Refused)
+	if n := len(r.tree()); n != 8 {
+		t.Fatal(r.tree())
+	}
+	// The cause is gone, and a person moves them back.
+	r.site.verdict = nil
+	for _, n := range names {
+		if err := os.Rename(filepath.Join(r.dir, "failed", n), filepath.Join(r.dir, n)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r.scan(3)
+	r.heard(TakenIn)
+	r.wantTaken(-1, 1)
+}
+
+// Of a bundle with one damaged volume only that one has to come again.
+func TestDamaged(t *testing.T) {
+	r := newRig(t)
+	files := r.make(3)
+	names := r.put(files)
+	bad := bytes.Clone(files[names[1]])
+	bad[len(bad)/2] ^= 1
+	r.write(names[1], bad)
+	r.peek()
+	e := r.heard(Damaged)[0]
+	if !slices.Equal(e.Files, names[1:2]) || !errors.Is(e.Err, bundle.ErrDamaged) {
+		t.Fatalf("%+v", e)
+	}
+	r.scan(3)
+	r.heard(Waiting)
+	r.wantTree(names[0], names[2], "davit-there-to-here-000001.ready", "failed/"+names[1], "failed/"+names[1]+reasonEnd)
+	r.write(names[1], files[names[1]])
+	r.peek()
+	r.heard(TakenIn)
+	r.wantTree(append(under("done", names), "failed/"+names[1], "failed/"+names[1]+reasonEnd)...)
+}
+
+// A file that is replaced while it is read is neither taken for the old one nor
+// moved in its place.
+func TestReplacedWhileRead(t *testing.T) {
+	for _, same := range []bool{true, false} {
+		r := newRig(t)
+		old, next := r.make(1), r.make(1)
+		name, _ := one(old)
+		_, data := one(next)
+		r.site.during = func(*bundle.Set) {
+			r.site.during = nil
+			if same { // as a rename does
+				r.write("new", data)
+				if err := os.Rename(filepath.Join(r.dir, "new"), filepath.Join(r.dir, name)); err != nil {
+					t.Error(err)
+				}
+			} else {
+				r.write(name, data)
+			}
+		}
+		r.put(old)
+		r.peek()
+		for _, n := range r.tree() {
+			if strings.HasPrefix(n, "failed/") || strings.HasPrefix(n, "done/") {
+				t.Fatalf("moved to %s\n%s", n, r.story())
+			}
+		}
+		r.scan(5)
+		r.wantTree("done/" + name)
+		got, err := os.ReadFile(filepath.Join(r.dir, "done", name))
+		if err != nil || !bytes.Equal(got, data) {
+			t.Fatal("done/ does not hold the file that came last", err)
+		}
+		for id, n := range r.site.taken {
+			if n != 1 {
+				t.Errorf("%s taken in %d times", id, n)
+			}
+		}
+		// The second was taken in whatever became of the first.
+		if _, ok := r.site.taken[labelOf(t, data).Bundle]; !ok {
+			t.Fatalf("lost\n%s", r.story())
+		}
+	}
+}
+
+func labelOf(t *testing.T, data []byte) bundle.Label {
+	t.Helper()
+	mem := bucket.NewMem()
+	if err := bucket.Put(context.Background(), mem, "x.v1of1", data); err != nil {
+		t.Fatal(err)
+	}
+	found, err := bundle.Scan(context.Background(), mem)
+	if err != nil || len(found.Sets) != 1 {
+		t.Fatal(found, err)
+	}
+	return found.Sets[0].Label
+}
+
+// A file that is replaced in the moment between the last look and the move is
+// put back.
+func TestReplacedWhileMoved(t *testing.T) {
+	r := newRig(t)
+	old, next := r.make(1), r.make(1)
+	name, _ := one(old)
+	_, data := one(next)
+	r.w.hook = func(step string) {
+		if step == "move" {
+			r.w.hook = nil
+			r.write("new", data)
+			if err := os.Rename(filepath.Join(r.dir, "new"), filepath.Join(r.dir, name)); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	r.put(old)
+	r.peek()
+	r.wantTree(name)
+	r.scan(4)
+	r.wantTree("done/" + name)
+	r.wantTaken(2, 2)
+}
+
+// What lasts is told once, and tried again less and less often.
+func TestFailures(t *testing.T) {
+	r := newRig(t)
+	r.site.fail = &bucket.NoSpaceError{Where: "the store", Need: 10, Have: 1}
+	names := r.put(r.make(1))
+	tries := 0
+	r.site.verdict = nil
+	r.w.hook = func(step string) {
+		if step == "import" {
+			tries++
+		}
+	}
+	r.scan(100)
+	e := r.heard(Retry)[0]
+	if e.State != Incoming || !strings.Contains(e.Reason, "Make room") {
+		t.Fatalf("%+v", e)
+	}
+	if tries < 5 || tries > 10 {
+		t.Errorf("%d tries in 100 scans", tries)
+	}
+	r.wantTree(names[0], "davit-there-to-here-000001.ready")
+	r.site.fail = nil
+	r.scan(longestWait)
+	r.heard(TakenIn)
+	r.wantTree("done/" + names[0])
+}
+
+func TestLeftAlone(t *testing.T) {
+	r := newRig(t)
+	theirs := r.put(r.make(1, func(l *bundle.Label) { l.To = "elsewhere" }))
+	ours := r.put(r.make(1, func(l *bundle.Label) { l.From, l.To = "here", "there" }))
+	r.write("davit copy (2).v01of01", []byte("x"))
+	r.write("x.zip", []byte("x"))
+	before := r.tree()
+	r.scan(5)
+	events := r.heard(Odd, Elsewhere)
+	if events[0].Files[0] != "davit copy (2).v01of01" || events[1].Files[0] != theirs[0] {
+		t.Fatal(r.story())
+	}
+	r.wantTree(before...)
+	r.wantTaken(0, 0)
+	_ = ours
+}
+
+// A share that goes and returns, also in the middle of a look.
+func TestShareDisappears(t *testing.T) {
+	r := newRig(t)
+	away := r.dir + ".away"
+	names := r.put(r.make(1))
+	move := func(from, to string) {
+		if err := os.Rename(from, to); err != nil {
+			t.Fatal(err)
+		}
+	}
+	move(r.dir, away)
+	r.scan(20)
+	if e := r.heard(Gone)[0]; !strings.Contains(e.Reason, "tried again") {
+		t.Fatalf("%+v", e)
+	}
+	move(away, r.dir)
+	r.scan(1)
+	r.heard(Back, TakenIn)
+	r.wantTree("done/" + names[0])
+
+	second := r.put(r.make(1))
+	r.w.hook = func(step string) {
+		if step == "import" {
+			move(r.dir, away)
+		}
+	}
+	r.scan(2)
+	r.w.hook = nil
+	move(away, r.dir)
+	r.scan(5)
+	r.wantTree("done/"+names[0], "done/"+second[0])
+	r.wantTaken(-1, 2)
+}
+
+func TestTwoWatchers(t *testing.T) {
+	r := newRig(t)
+	names := r.put(r.make(1))
+	if err := r.w.stations[0].hold(); err != nil {
+		t.Fatal(err)
+	}
+	first := r.w
+	r.start(func(c *Config) { c.Actor = "second" })
+	var busy *BusyError
+	if err := r.w.Once(t.Context()); !errors.As(err, &busy) || !strings.Contains(busy.Holder, "tester, process ") {
+		t.Fatal(err)
+	}
+	r.wantTree(names[0], "davit-there-to-here-000001.ready")
+	if err := first.stations[0].letGo(); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.w.Once(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	r.heard(TakenIn)
+
+	// Without the lock, as on two machines that share a folder and a store:
+	// nothing is lost, and nothing taken in twice.
+	var all []string
+	for range 30 {
+		all = append(all, r.put(r.make(1))...)
+	}
+	other := &rig{t: t, dir: r.dir, work: t.TempDir(), site: r.site, now: r.now}
+	other.start()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for range 4 {
+			s := other.w.stations[0]
+			s.ticks++
+			s.look(t.Context(), true, noNews())
+		}
+	}()
+	for range 4 {
+		s := r.w.stations[0]
+		s.ticks++
+		s.look(t.Context(), true, noNews())
+	}
+	<-done
+	r.scan(3)
+	r.wantTree(under("done", append(all, names[0]))...)
+}
+
+func TestRetention(t *testing.T) {
+	r := newRig(t, func(c *Config) { c.Links[0].KeepDone = 30 * 24 * time.Hour })
+	r.write("done/other.txt", []byte("x"))
+	var names []string
+	for range 3 {
+		names = append(names, r.put(r.make(1))...)
+		r.scan(1)
+		r.now = r.now.Add(10 * 24 * time.Hour)
+	}
+	r.heard(TakenIn, TakenIn, TakenIn)
+	r.now = r.now.Add(time.Hour)
+	r.scan(1)
+	if e := r.heard(Removed)[0]; !slices.Equal(e.Files, names[:1]) {
+		t.Fatalf("%+v", e)
+	}
+	r.wantTree("done/"+names[1], "done/"+names[2], "done/other.txt")
+	r.scan(5)
+	r.heard()
+
+	r.start(func(c *Config) { c.Links[0].KeepSize = 8000 }) // of two files of some 7,200 bytes
+	r.scan(1)
+	r.heard(Removed)
+	r.wantTree("done/"+names[2], "done/other.txt")
+	r.start()
+	r.now = r.now.Add(1000 * 24 * time.Hour)
+	r.scan(1)
+	r.wantTree("done/"+names[2], "done/other.txt")
+}
+
+func TestOnce(t *testing.T) {
+	r := newRig(t)
+	ready := r.put(r.make(1))
+	copied, data := one(r.make(1))
+	r.write(copied, data)
+	if err := r.w.Once(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	r.heard(TakenIn, TakenIn)
+	r.wantTree("done/"+ready[0], "done/"+copied)
+	// One that is written to all the time is said to be.
+	growing, data := one(r.make(1))
+	n := 100
+	r.start(func(c *Config) {
+		c.Tick = func(time.Duration) (<-chan time.Time, func()) {
+			ticks := make(chan time.Time)
+			go func() {
+				for range 2 {
+					n += 100
+					r.write(growing, data[:n])
+					ticks <- time.Time{}
+				}
+			}()
+			return ticks, func() {}
+		}
+	})
+	r.write(growing, data[:n])
+	if err := r.w.Once(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if e := r.heard(Waiting)[0]; !errors.Is(e.Err, bundle.ErrIncomplete) || e.Files[0] != growing {
+		t.Fatalf("%+v", e)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := r.w.Once(ctx); !errors.Is(err, context.Canceled) {
+		t.Fatal(err)
+	}
+}
+
+func TestSend(t *testing.T) {
+	out := filepath.Join(t.TempDir(), "out")
+	r := newRig(t, func(c *Config) { c.Links[0].Outbox, c.Links[0].SendResults = out, true })
+	r.put(r.make(1))
+	r.scan(5)
+	r.heard(TakenIn, Gone)
+	if err := os.Mkdir(out, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	r.scan(longestWait)
+	events := r.heard(Back, Sent)
+	if events[1].Sent.Receipts != 1 {
+		t.Fatalf("%+v", events[1])
+	}
+	name := events[1].Files[0]
+	data, err := os.ReadFile(filepath.Join(out, markerName([]string{name})))
+	if err != nil || string(data) != "# davit ready 1\n8 "+name+"\n" {
+		t.Fatalf("%q, %v", data, err)
+	}
+	r.scan(10)
+	r.heard()
+	// In one look two bundles come and one answer goes, at once.
+	r.put(r.make(1))
+	r.put(r.make(1))
+	r.peek()
+	if e := r.heard(TakenIn, TakenIn, Sent)[2]; e.Sent.Receipts != 2 {
+		t.Fatalf("%+v", e.Sent)
+	}
+}
+
+// The link's peer decides whether a bundle is accepted by itself, not the folder.
+func TestAccept(t *testing.T) {
+	r := newRig(t)
+	var asked []bool
+	r.start(func(c *Config) {
+		c.Links = []Link{{Peer: "there", Inbox: r.dir, Accept: true}, {Peer: "far", Inbox: r.dir + "/."}}
+		c.Open = func(ctx context.Context) (Site, error) {
+			s, err := r.site.open(ctx)
+			return &spy{s, func(req transfer.ImportRequest) { asked = append(asked, req.Accept) }}, err
+		}
+	})
+	if len(r.w.stations) != 1 {
+		t.Fatal("one folder is watched twice")
+	}
+	for _, from := range []string{"far", "stranger", "there"} {
+		r.put(r.make(1, func(l *bundle.Label) { l.From = from }))
+	}
+	r.scan(1)
+	if got := fmt.Sprint(asked); got != "[false false true]" {
+		t.Fatal(got)
+	}
+	for _, bad := range []Config{{}, {Links: []Link{{Peer: "a"}}}, {Links: []Link{{Peer: "a", SendResults: true}}}} {
+		if _, err := New(bad); err == nil {
+			t.Errorf("%+v is taken", bad)
+		}
+	}
+}
+
+type spy struct {
+	Site
+	see func(transfer.ImportRequest)
+}
+
+func (s *spy) Import(ctx context.Context, req transfer.ImportRequest) (*transfer.ImportReport, error) {
+	s.see(req)
+	return s.Site.Import(ctx, req)
+}
