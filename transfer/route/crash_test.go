@@ -270,6 +270,44 @@ func TestNoticesAfterReturn(t *testing.T) {
 	want(TakenIn)
 }
 
+// A second watcher waits, says who is there, and takes over.
+func TestTakesOver(t *testing.T) {
+	r := newRig(t)
+	if err := r.w.stations[0].hold(); err != nil {
+		t.Fatal(err)
+	}
+	first := r.w.stations[0]
+	events := make(chan Event, 100)
+	tick := make(chan time.Time)
+	r.start(func(c *Config) {
+		c.Tick = func(time.Duration) (<-chan time.Time, func()) { return tick, func() {} }
+		c.Report = func(e Event) { events <- e }
+	})
+	r.put(r.make(1))
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error)
+	go func() { ended <- r.w.Run(ctx) }()
+	for range 5 {
+		tick <- time.Time{}
+	}
+	if e := <-events; e.Kind != Held || !strings.Contains(e.Reason, "by tester, process") {
+		t.Fatalf("%+v", e)
+	}
+	if err := first.letGo(); err != nil {
+		t.Fatal(err)
+	}
+	tick <- time.Time{}
+	for _, want := range []Kind{Watching, TakenIn} {
+		if e := <-events; e.Kind != want {
+			t.Fatalf("%+v", e)
+		}
+	}
+	cancel()
+	if err := <-ended; err != nil {
+		t.Fatal(err)
+	}
+}
+
 // TestStops: the step under way ends by itself, and no other begins; one that
 // takes longer than the grace is broken off.
 func TestStops(t *testing.T) {

@@ -21,6 +21,8 @@ import (
 // fakes is the log of a site that survives every crash: what it took in, and
 // how often.
 type fakes struct {
+	importing sync.Mutex // as a site lets one import at a time
+
 	mu      sync.Mutex
 	taken   map[manifest.BundleID]int
 	imports int
@@ -62,6 +64,8 @@ func (f *fakeSite) Import(ctx context.Context, req transfer.ImportRequest) (*tra
 	if f.fail != nil {
 		return nil, f.fail
 	}
+	f.importing.Lock()
+	defer f.importing.Unlock()
 	found, err := bundle.Scan(ctx, req.Medium)
 	if err != nil {
 		return nil, err

@@ -466,6 +466,7 @@ func TestTwoWatchers(t *testing.T) {
 	<-done
 	r.scan(3)
 	r.wantTree(under("done", append(all, names[0]))...)
+	r.wantTaken(-1, 31)
 }
 
 func TestRetention(t *testing.T) {

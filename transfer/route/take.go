@@ -196,11 +196,6 @@ func (s *station) takeGroup(ctx context.Context, sess *session, v *view, g group
 		s.takePart(ctx, sess, v, g, e, st, missing)
 		return false
 	}
-	set, err := s.whole(ctx, v, g, names)
-	if err != nil || set == nil {
-		s.retry(ctx, e, st, fmt.Errorf("look at %s: %w", g.Label, cmp.Or(err, errChanged)))
-		return false
-	}
 	return s.takeSet(ctx, sess, v, e, st)
 }
 
@@ -266,20 +261,6 @@ func (s *station) takePart(ctx context.Context, sess *session, v *view, g group,
 	s.stay(e, st)
 }
 
-// whole finds the set of a group by its files.
-func (s *station) whole(ctx context.Context, v *view, g group, names []string) (*bundle.Set, error) {
-	found, err := bundle.Scan(ctx, v.only(names))
-	if err != nil {
-		return nil, err
-	}
-	for _, set := range found.Sets {
-		if set.Bundle == g.Bundle && set.Complete() {
-			return set, nil
-		}
-	}
-	return nil, nil
-}
-
 // takeSet has the site take one whole bundle in, and moves its files.
 func (s *station) takeSet(ctx context.Context, sess *session, v *view, e Event, st *state) bool {
 	site := s.openSite(ctx, sess)
@@ -304,10 +285,12 @@ func (s *station) takeSet(ctx context.Context, sess *session, v *view, e Event, 
 			}
 		}
 	}
-	if e.Bundle == nil || err != nil && e.Bundle.State != transfer.OutcomeTaken {
-		if err == nil {
-			err = errChanged
-		}
+	if err == nil && e.Bundle == nil {
+		err = errChanged // it was there when it was looked at
+	}
+	if err != nil {
+		// Also when it was recorded and accepting it failed: as a repeat it is
+		// accepted then.
 		s.retry(ctx, e, st, err)
 		return false
 	}
@@ -316,11 +299,6 @@ func (s *station) takeSet(ctx context.Context, sess *session, v *view, e Event, 
 		e.Kind, e.Reason = TakenIn, b.Reason
 		if b.State == transfer.OutcomeRepeat {
 			e.Kind = Repeat
-		}
-		if err != nil {
-			// It was recorded; accepting it failed, and a person can do that.
-			e.Err = fmt.Errorf("accept: %w", err)
-			e.Reason = strings.TrimPrefix(e.Reason+"; "+e.Err.Error(), "; ")
 		}
 		st.verdict = &verdict{dir: doneDir}
 		s.finish(v, e, st)
