@@ -74,8 +74,6 @@ func (r routing) link(peer string) route.Link {
 	if r.KeepDone.forever {
 		l.KeepDone = 0
 	}
-	// Of receipts and results there is no base to do without.
-	l.Export.Full, l.Export.FullEvery = false, 0
 	return l
 }
 

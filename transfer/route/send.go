@@ -41,6 +41,7 @@ func (s *station) sendTo(ctx context.Context, sess *session, l *link) bool {
 	}
 	req := l.Export
 	req.Peer, req.Results, req.Releases, req.DryRun = l.Peer, true, nil, false
+	req.Full, req.FullEvery = false, 0 // or all receipts would go again at each scan
 	req.Medium, req.MediumName = dir, l.Outbox
 	s.w.at("export")
 	step, stop := s.w.step(ctx)
