@@ -94,9 +94,7 @@ func (f *fakeSite) importSet(ctx context.Context, set *bundle.Set) transfer.Bund
 	out.Err = set.Verify(ctx, nil)
 	if f.during != nil {
 		f.during(set)
-	}
-	if out.Err == nil {
-		out.Err = set.Verify(ctx, nil)
+		out.Err = errors.Join(out.Err, set.Verify(ctx, nil))
 	}
 	switch {
 	case errors.Is(out.Err, bundle.ErrDamaged):
