@@ -259,18 +259,25 @@ func TestNoticesAfterReturn(t *testing.T) {
 		}
 	}
 	want(Watching)
-	if err := os.Rename(r.dir, r.dir+".old"); err != nil {
-		t.Fatal(err)
+	for i, seen := range []bool{true, false} { // or it is away for less than a scan
+		if err := os.Rename(r.dir, fmt.Sprint(r.dir, i)); err != nil {
+			t.Fatal(err)
+		}
+		if seen {
+			tick <- time.Time{}
+			want(Gone)
+		}
+		if err := os.Mkdir(r.dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		tick <- time.Time{}
+		if seen {
+			want(Back)
+		}
+		tick <- time.Time{} // the look before this one is over
+		r.put(r.make(1))
+		want(TakenIn)
 	}
-	tick <- time.Time{}
-	want(Gone)
-	if err := os.Mkdir(r.dir, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	tick <- time.Time{}
-	want(Back)
-	r.put(r.make(1))
-	want(TakenIn)
 }
 
 // A second watcher waits, says who is there, and takes over.

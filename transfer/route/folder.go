@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"slices"
 	"sort"
 	"strings"
@@ -251,7 +252,12 @@ func (s *station) tellOdd(odd []string) {
 
 // gone tells once that a folder cannot be reached.
 func (s *station) gone(about, path, peer string, err error) {
-	s.tellOnce(about, "gone", Event{Kind: Gone, Peer: peer, Reason: fmt.Sprintf("%s cannot be reached: %v. It is tried again at each scan", path, err), Err: err})
+	why := err
+	if p := (*fs.PathError)(nil); errors.As(err, &p) {
+		why = p.Err // the sentence names the path
+	}
+	s.tellOnce(about, "gone", Event{Kind: Gone, Peer: peer, Err: err,
+		Reason: fmt.Sprintf("%s cannot be reached (%v); is it mounted? It is looked for at each scan", path, why)})
 }
 
 func (s *station) back(about, path, peer string) {

@@ -194,6 +194,20 @@ func TestMissingVolumes(t *testing.T) {
 	r.wantTree(under("done", names)...)
 	r.wantTaken(1, 1)
 
+	// Of another bundle, one volume is ready and the other is growing.
+	next := r.make(2)
+	both := sorted(slices.Collect(maps.Keys(next)))
+	r.write(both[0], next[both[0]])
+	r.write(both[0]+".ready", nil)
+	r.write(both[1], next[both[1]][:2000])
+	r.scan(1)
+	r.heard()
+	for _, name := range append(both, both[0]+".ready") {
+		if err := os.Remove(filepath.Join(r.dir, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+
 	// One volume of it again, from another stick.
 	r.write(names[1], files[names[1]])
 	r.scan(3)
@@ -318,6 +332,31 @@ func labelOf(t *testing.T, data []byte) bundle.Label {
 	return found.Sets[0].Label
 }
 
+// A file that is replaced after the look and before it is opened is not read:
+// it may be half written.
+func TestReplacedBeforeRead(t *testing.T) {
+	r := newRig(t)
+	old, next := r.make(1), r.make(1)
+	name, _ := one(old)
+	_, data := one(next)
+	r.w.hook = func(step string) {
+		if step == "import" {
+			r.w.hook = nil
+			r.write("new", data)
+			if err := os.Rename(filepath.Join(r.dir, "new"), filepath.Join(r.dir, name)); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	r.put(old)
+	r.peek()
+	r.heard(Changed)
+	r.wantTaken(-1, 0)
+	r.scan(4)
+	r.heard(TakenIn)
+	r.wantTree("done/" + name)
+}
+
 // A file that is replaced in the moment between the last look and the move is
 // put back.
 func TestReplacedWhileMoved(t *testing.T) {
@@ -398,7 +437,7 @@ func TestShareDisappears(t *testing.T) {
 	}
 	move(r.dir, away)
 	r.scan(20)
-	if e := r.heard(Gone)[0]; !strings.Contains(e.Reason, "tried again") {
+	if e := r.heard(Gone)[0]; !strings.Contains(e.Reason, "looked for at each scan") {
 		t.Fatalf("%+v", e)
 	}
 	move(away, r.dir)
