@@ -142,7 +142,7 @@ func TestHalfMoved(t *testing.T) {
 				}
 			}
 		}
-		watcher.Once(t.Context())
+		watcher.stations[0].once(t.Context()) // in this goroutine, which can recover
 	}()
 	if n, _ := filepath.Glob(filepath.Join(w.prod.link.Inbox, "*.v*of*")); len(n) != 1 {
 		t.Fatal(n)

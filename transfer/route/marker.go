@@ -19,6 +19,9 @@ const (
 	markerEnd   = ".ready"
 	markerFirst = "# davit ready 1"
 	markerMost  = 8 << 20 // bytes; a line for each of 99,999 volumes fits
+	// markersMost bounds all markers of a folder together: they are held in
+	// memory, and whoever writes to the folder may write many.
+	markersMost = 16 << 20
 )
 
 // marker is a file that vouches for others.

@@ -8,10 +8,10 @@ import (
 	"maps"
 	"os"
 	"path"
-	"path/filepath"
 	"slices"
 	"strings"
 	"time"
+	"unicode"
 
 	"davit/internal/durable"
 )
@@ -146,12 +146,40 @@ func (v *view) writeReason(target, name, reason string) error {
 		return fmt.Errorf("make folder %s: %w", path.Dir(target), err)
 	}
 	text := fmt.Sprintf("%s\n\nWhen the cause is gone, move %s back into the folder above, and it is looked at again.\nNothing of it is needed any more if a good copy was taken in; then delete it.\n\n%s\n",
-		strings.TrimRight(reason, ".\n")+".", path.Base(target), identity(name, v.files[name].info))
-	full := filepath.Join(v.dir.Path(), filepath.FromSlash(target)+reasonEnd)
-	if err := durable.WriteFile(full, []byte(text), filePerm); err != nil {
+		strings.TrimRight(readable(reason), ".\n")+".", path.Base(target), identity(name, v.files[name].info))
+	dir, err := v.root.OpenRoot(path.Dir(target))
+	if err != nil {
+		return fmt.Errorf("open folder %s: %w", path.Dir(target), err)
+	}
+	defer dir.Close()
+	f, err := durable.Create(dir, "", filePerm)
+	if err != nil {
+		return fmt.Errorf("write reason: %w", err)
+	}
+	defer f.Abort()
+	if _, err := f.Write([]byte(text)); err != nil {
+		return fmt.Errorf("write reason: %w", err)
+	}
+	// A reason without a file is one that a crash left, or somebody who took the
+	// file back.
+	if err := dir.Remove(path.Base(target) + reasonEnd); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("replace reason: %w", err)
+	}
+	if err := f.Commit(path.Base(target) + reasonEnd); err != nil {
 		return fmt.Errorf("write reason: %w", err)
 	}
 	return nil
+}
+
+// readable is text without what a terminal would act on: reasons may quote what
+// came.
+func readable(text string) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.IsPrint(r) || r == '\n' {
+			return r
+		}
+		return '\ufffd'
+	}, text)
 }
 
 // intended returns the reason that was written for one of the files before a
@@ -258,10 +286,15 @@ func (s *station) prune(p *place) {
 // removeOld removes the volumes in done/ that are older than keep, and the
 // oldest of the others until they take no more than most bytes.
 func (p *place) removeOld(now time.Time, keep time.Duration, most int64) ([]string, error) {
-	top, err := p.root.Open(doneDir)
-	if errors.Is(err, fs.ErrNotExist) {
+	switch info, err := p.root.Lstat(doneDir); {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, nil
+	case err != nil:
+		return nil, fmt.Errorf("look at %s: %w", doneDir, err)
+	case !info.IsDir(): // a link to a folder, say: what lies there is not ours
 		return nil, nil
 	}
+	top, err := p.root.Open(doneDir)
 	if err != nil {
 		return nil, fmt.Errorf("open %s: %w", doneDir, err)
 	}

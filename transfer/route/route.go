@@ -228,19 +228,26 @@ func (w *Watcher) Run(ctx context.Context) error {
 // takes to see which files are quiet, everything that is ready, and results.
 // The error is a *BusyError, or ctx's; what became of files is reported.
 func (w *Watcher) Once(ctx context.Context) error {
-	var busy error
-	for _, s := range w.stations {
-		err := s.once(ctx)
-		var b *BusyError
-		if errors.As(err, &b) {
-			busy = errors.Join(busy, err)
-			continue
-		}
-		if err != nil {
-			return fmt.Errorf("watch: %w", err)
-		}
+	g, ctx := errgroup.WithContext(ctx)
+	busy := make([]error, len(w.stations))
+	for i, s := range w.stations {
+		g.Go(func() error {
+			err := s.once(ctx)
+			var b *BusyError
+			if errors.As(err, &b) {
+				busy[i] = err // the other folders have their pass all the same
+				return nil
+			}
+			if err != nil {
+				return fmt.Errorf("watch %s: %w", s.folder(), err)
+			}
+			return nil
+		})
 	}
-	return busy
+	if err := g.Wait(); err != nil {
+		return err
+	}
+	return errors.Join(busy...)
 }
 
 // step is a context for an import or export: it goes on when ctx ends, for the

@@ -51,13 +51,14 @@ func (p *place) list(ctx context.Context, known map[string]*marker, unchanged fu
 		return l, fmt.Errorf("list folder: %w", err)
 	}
 	defer top.Close()
+	room := int64(markersMost)
 	for {
 		if err := ctx.Err(); err != nil {
 			return l, err
 		}
 		entries, err := top.ReadDir(1000)
 		for _, e := range entries {
-			if err := p.note(ctx, e.Name(), l, known, unchanged, &l.odd); err != nil {
+			if err := p.note(ctx, e.Name(), &l, known, unchanged, &room); err != nil {
 				return l, err
 			}
 		}
@@ -73,7 +74,7 @@ func (p *place) list(ctx context.Context, known map[string]*marker, unchanged fu
 
 // note puts one name where it belongs. Others cost nothing: on a share each
 // question is a message.
-func (p *place) note(ctx context.Context, name string, l listing, known map[string]*marker, unchanged func(a, b fs.FileInfo) bool, odd *[]string) error {
+func (p *place) note(ctx context.Context, name string, l *listing, known map[string]*marker, unchanged func(a, b fs.FileInfo) bool, room *int64) error {
 	temp, volume, mark := looksTemporary(name), looksLikeVolume(name), looksLikeMarker(name)
 	if !temp && !volume && !mark {
 		return nil
@@ -89,6 +90,9 @@ func (p *place) note(ctx context.Context, name string, l listing, known map[stri
 	}
 	switch {
 	case mark:
+		if *room -= info.Size(); *room < 0 {
+			return nil // it vouches for nothing
+		}
 		if m := known[name]; m != nil && unchanged(m.info, info) {
 			l.markers[name] = m
 			return nil
@@ -101,7 +105,7 @@ func (p *place) note(ctx context.Context, name string, l listing, known map[stri
 	case temp:
 		l.temps[name] = info
 	case bucket.CheckName(name) != nil:
-		*odd = append(*odd, name)
+		l.odd = append(l.odd, name)
 	default:
 		l.volumes[name] = info
 	}
