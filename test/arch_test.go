@@ -58,6 +58,7 @@ var owners = map[string][]string{
 	"github.com/secure-systems-lab/":        {"manifest"},
 	"filippo.io/mldsa":                      {"manifest"},
 	"github.com/gofrs/flock":                {"internal/durable"},
+	"github.com/fsnotify/fsnotify":          {"transfer/route"},
 	"github.com/urfave/cli":                 {"cmd/davit"},
 	"github.com/vbauerster/mpb":             {"cmd/davit"},
 	"github.com/goccy/go-yaml":              {"cmd/davit"},
@@ -78,7 +79,7 @@ var door = []string{"README.md", "ARCHITECTURE.md", "CHANGELOG.md", "LICENSE", "
 	"bin"} // bin is what make build writes; git ignores it
 
 // formats are the packages that write a format of their own.
-var formats = []string{"store", "store/chunk", "store/pack", "manifest", "manifest/index", "transfer", "transfer/bundle", "transfer/content", "transfer/delta", "transfer/delta/deflate"}
+var formats = []string{"store", "store/chunk", "store/pack", "manifest", "manifest/index", "transfer", "transfer/bundle", "transfer/content", "transfer/delta", "transfer/delta/deflate", "transfer/route"}
 
 const (
 	mostLines    = 700

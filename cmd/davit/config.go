@@ -27,17 +27,23 @@ const configName = "davit.yaml"
 
 // config is davit.yaml. Paths are relative to the folder it stands in.
 type config struct {
-	Store  string           `yaml:"store"` // folder
-	Index  string           `yaml:"index"` // SQLite file
-	Keys   string           `yaml:"keys"`  // folder with identity.txt and signing.key
-	Work   string           `yaml:"work"`  // folder for locks, spools and deployments
-	Actor  string           `yaml:"actor"`
-	Routes map[string]route `yaml:"routes"` // by peer
+	Store  string             `yaml:"store"` // folder
+	Index  string             `yaml:"index"` // SQLite file
+	Keys   string             `yaml:"keys"`  // folder with identity.txt and signing.key
+	Work   string             `yaml:"work"`  // folder for locks, spools and deployments
+	Actor  string             `yaml:"actor"`
+	Routes map[string]routing `yaml:"routes"` // by peer
 }
 
-// route says how bundles reach a peer.
-type route struct {
+// routing says how bundles reach a peer and come from it.
+type routing struct {
 	Folder          string   `yaml:"folder"`
+	Inbox           string   `yaml:"inbox"`        // watched for what the peer sends
+	Outbox          string   `yaml:"outbox"`       // watched by the peer; Folder by another name
+	Accept          string   `yaml:"accept"`       // ask or auto
+	SendResults     bool     `yaml:"send_results"` // receipts and results, by davit watch
+	KeepDone        keeping  `yaml:"keep_done"`
+	KeepDoneSize    byteSize `yaml:"keep_done_size"`
 	VolumeSize      byteSize `yaml:"volume_size"`
 	AssumeDelivered bool     `yaml:"assume_delivered"`
 	Full            bool     `yaml:"full"`
@@ -59,6 +65,33 @@ func (s *seconds) UnmarshalYAML(n ast.Node) error {
 	}
 	*s = seconds(v)
 	return atLine(n, err)
+}
+
+// keeping is how long something is kept: 30d, 12h, forever.
+type keeping struct {
+	time.Duration
+	forever bool
+}
+
+// UnmarshalYAML reads an age.
+func (a *keeping) UnmarshalYAML(n ast.Node) (err error) {
+	text := n.GetToken().Value
+	if text == "forever" {
+		a.forever = true
+		return nil
+	}
+	number, unit := text, time.Duration(1)
+	for suffix, u := range map[string]time.Duration{"d": 24 * time.Hour, "h": time.Hour, "m": time.Minute} {
+		if cut, ok := strings.CutSuffix(text, suffix); ok {
+			number, unit = cut, u
+		}
+	}
+	v, err := strconv.ParseUint(number, 10, 16)
+	if err != nil || unit == 1 || v == 0 {
+		return atLine(n, fmt.Errorf("%q is no time to keep something; write for instance 30d, 12h or forever", text))
+	}
+	a.Duration = time.Duration(v) * unit
+	return nil
 }
 
 // byteSize is a size as people write it: 3.9GiB, 700MB, 1048576.
@@ -167,6 +200,9 @@ func parseConfig(data []byte) (config, error) {
 		if r.FullEvery < 0 {
 			return cfg, fmt.Errorf("routes: %s: full_every is %d; want 1 or more, or 0 for never", peer, r.FullEvery)
 		}
+		if err := r.checkLink(); err != nil {
+			return cfg, fmt.Errorf("routes: %s: %w", peer, err)
+		}
 	}
 	return cfg, nil
 }
@@ -204,8 +240,10 @@ func (h *home) settle(c *cli.Context) error {
 		*field = h.abs(*field)
 	}
 	for peer, r := range h.config.Routes {
-		if r.Folder != "" {
-			r.Folder = h.abs(r.Folder)
+		for _, folder := range []*string{&r.Folder, &r.Inbox, &r.Outbox} {
+			if *folder != "" {
+				*folder = h.abs(*folder)
+			}
 		}
 		h.config.Routes[peer] = r
 	}

@@ -15,6 +15,7 @@ import (
 	"davit/transfer/bundle"
 	"davit/transfer/content"
 	"davit/transfer/delta"
+	"davit/transfer/route"
 )
 
 // Exit codes, a promise to scripts.
@@ -130,7 +131,7 @@ func codeOf(err error) int {
 		return exitIncomplete
 	case errors.Is(err, manifest.ErrPassphrase), errors.Is(err, manifest.ErrWords):
 		return exitUsage
-	case errors.Is(err, transfer.ErrBusy):
+	case errors.Is(err, transfer.ErrBusy), is[*route.BusyError](err):
 		return exitBusy
 	case errors.Is(err, transfer.ErrNotFound):
 		return exitNotFound

@@ -11,6 +11,7 @@
 //	release.go    release create | list | show | diff | verify   (process.go: the process file)
 //	promote.go    promote, export, shipment list | lost
 //	import.go     import, settle
+//	watch.go      watch
 //	inbox.go      inbox list | show | accept | reject
 //	deploy.go     deploy, materialize, log       (values.go: set, unset, values)
 //	status.go     status
@@ -22,7 +23,7 @@
 //
 // Data goes to stdout and words to stderr, so that a pipe gets the one and a
 // person both. With --json there is one JSON document on stdout whatever
-// happens, errors included. An error is one sentence that says what happened to
+// happens, errors included; watch, which does not end, writes one on each line. An error is one sentence that says what happened to
 // what, and then what to do about it; its exit code says the same to a script
 // (exit.go). Text that came from another site is shown without control
 // characters. A secret value is never taken from a command line and never shown.
@@ -79,6 +80,7 @@ type program struct {
 	stderr io.Writer
 
 	json, quiet bool
+	lines       bool // a JSON document is one line
 	log         *slog.Logger
 	failed      error // what the report that was printed amounts to
 }
@@ -148,7 +150,7 @@ func (p *program) app() *cli.App {
 	app.Commands = []*cli.Command{
 		p.initCommand(), p.cardCommand(), p.peerCommand(),
 		p.releaseCommand(), p.promoteCommand(), p.exportCommand(), p.shipmentCommand(),
-		p.importCommand(), p.settleCommand(), p.receiptCommand(), p.inboxCommand(),
+		p.importCommand(), p.settleCommand(), p.receiptCommand(), p.inboxCommand(), p.watchCommand(),
 		p.setCommand(), p.unsetCommand(), p.valuesCommand(),
 		p.deployCommand(), p.materializeCommand(), p.logCommand(),
 		p.statusCommand(),

@@ -53,7 +53,9 @@ func (p *program) result(v any, people func()) error {
 func (p *program) printJSON(v any) error {
 	e := json.NewEncoder(p.stdout)
 	e.SetEscapeHTML(false)
-	e.SetIndent("", "  ")
+	if !p.lines {
+		e.SetIndent("", "  ")
+	}
 	return e.Encode(v)
 }
 

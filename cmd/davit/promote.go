@@ -6,13 +6,13 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/urfave/cli/v2"
 
 	"davit/manifest"
 	"davit/manifest/index"
 	"davit/transfer"
+	"davit/transfer/route"
 )
 
 func exportFlags(more ...cli.Flag) []cli.Flag {
@@ -92,6 +92,8 @@ type exportView struct {
 	Results      int         `json:"results"`
 	OnTheWay     []int64     `json:"onTheWay"` // serials of unacknowledged bundles that carry a release too
 	Lost         []int64     `json:"lost"`
+
+	watched bool // by davit at the other end
 }
 
 // deltaView says how one package travels, and why.
@@ -149,12 +151,11 @@ func exportRequest(c *cli.Context, h *home, folder string) (transfer.ExportReque
 	}
 	r := h.config.Routes[req.Peer]
 	if folder == "" {
-		folder = r.Folder
+		folder = r.outbox()
 	}
-	req.MediumName, req.VolumeSize = folder, int64(r.VolumeSize)
-	req.Full, req.AssumeDelivered = r.Full, r.AssumeDelivered
-	req.FullEvery = r.FullEvery
-	req.NoDelta, req.DeltaBudget = r.Delta.Off, time.Duration(r.Delta.Budget)
+	dry := req.DryRun
+	req = r.exportRequest(req.Peer)
+	req.MediumName, req.DryRun = folder, dry
 	if v := c.String("volume-size"); v != "" {
 		n, err := parseSize(v)
 		if err != nil {
@@ -200,13 +201,21 @@ func (p *program) export(ctx context.Context, c *cli.Context, s *transfer.Site, 
 	}
 	var done func()
 	req.Progress, done = p.progress("Writing")
-	r, err := s.Export(ctx, req)
+	deliver := s.Export
+	way := h.config.Routes[req.Peer]
+	watched := way.watched() && req.MediumName == way.outbox()
+	if watched {
+		deliver = func(ctx context.Context, req transfer.ExportRequest) (*transfer.ExportReport, error) {
+			return route.Deliver(ctx, s, req)
+		}
+	}
+	r, err := deliver(ctx, req)
 	done()
 	if err != nil {
 		return err
 	}
 	v := exportView{DryRun: r.DryRun, Nothing: r.Nothing, To: req.Peer, Files: nonNil(r.Files), Lost: nonNil(r.Lost), OnTheWay: nonNil(r.OnTheWay),
-		Base: viewBases(r.Base), Releases: viewRefs(r.Releases), Packages: []deltaView{}}
+		Base: viewBases(r.Base), Releases: viewRefs(r.Releases), Packages: []deltaView{}, watched: watched}
 	for _, d := range r.Packages {
 		v.Packages = append(v.Packages, deltaView(d))
 	}
@@ -267,6 +276,10 @@ func (p *program) tellExport(v exportView) {
 	}
 	if v.DryRun {
 		p.say("Nothing was written.")
+		return
+	}
+	if v.watched {
+		p.say("Next: nothing; whoever watches %s for %s takes it in.", v.Folder, v.To)
 		return
 	}
 	p.say("Next: carry all of it to %s, and there run: davit %s FOLDER", v.To,
