@@ -7,7 +7,9 @@ import (
 	"os"
 	"runtime"
 	"strconv"
+	"sync"
 	"testing"
+	"time"
 
 	"davit/store/bucket"
 	"davit/transfer/bundle"
@@ -78,6 +80,52 @@ func BenchmarkWrite(b *testing.B) {
 			medium, size := benchMedium(b)
 			measured(b, size, func() {
 				if err := benchWrite(b, medium, size, benchOptions(size)[name]).Abort(); err != nil {
+					b.Fatal(err)
+				}
+			})
+		})
+	}
+}
+
+// slowMedium takes so many bytes a second, however many write at once.
+type slowMedium struct {
+	bucket.Bucket
+	rate float64
+	mu   sync.Mutex
+	free time.Time
+}
+
+func (m *slowMedium) Create(ctx context.Context) (bucket.Writer, error) {
+	w, err := m.Bucket.Create(ctx)
+	return &slowWriter{w, m}, err
+}
+
+type slowWriter struct {
+	bucket.Writer
+	m *slowMedium
+}
+
+func (w *slowWriter) Write(p []byte) (int, error) {
+	w.m.mu.Lock()
+	now := time.Now()
+	if w.m.free.Before(now) {
+		w.m.free = now
+	}
+	w.m.free = w.m.free.Add(time.Duration(float64(len(p)) / w.m.rate * 1e9))
+	wait := w.m.free.Sub(now)
+	w.m.mu.Unlock()
+	time.Sleep(wait)
+	return w.Writer.Write(p)
+}
+
+// A medium of 200 MB/s: what parity costs there.
+func BenchmarkWriteSlowly(b *testing.B) {
+	for _, name := range []string{"none", "tenth", "statement"} {
+		b.Run(name, func(b *testing.B) {
+			medium, size := benchMedium(b)
+			slow := &slowMedium{Bucket: medium, rate: 200e6}
+			measured(b, size, func() {
+				if err := benchWrite(b, slow, size, benchOptions(size)[name]).Abort(); err != nil {
 					b.Fatal(err)
 				}
 			})

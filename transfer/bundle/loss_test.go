@@ -628,6 +628,33 @@ func TestReadsNoMoreThanNeeded(t *testing.T) {
 	}
 }
 
+// A volume is lost, and yet what stands in another is read from there alone.
+func TestShortReadsStayShort(t *testing.T) {
+	payload := noise(twelvePayload, 13)
+	medium := bucket.NewMem()
+	w := publishParity(t, medium, payload, twelve(payload))
+	g := w.Layout().Geometry
+	replace(t, medium, w.Names()[2], nil)
+	counted := &byteCounter{Reader: medium}
+	p, err := only(t, medium).OpenOn(t.Context(), counted)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Close()
+	b := make([]byte, 100)
+	for _, at := range []int{g.Depth*g.Shard + 5, len(payload) - 100, g.Depth*g.Shard + 105} { // cell 1, the last, and again
+		if _, err := p.ReadAt(b, int64(at)); err != nil || !bytes.Equal(b, payload[at:at+100]) {
+			t.Fatalf("at %d: %v", at, err)
+		}
+	}
+	if n := counted.read.Load(); n > 2*int64(g.Shard+4096+5000) {
+		t.Errorf("%d bytes were read for 300", n)
+	}
+	if _, err := p.ReadAt(b, int64(2*g.Depth*g.Shard)); err != nil || p.Repaired() == 0 { // cell 2 is lost
+		t.Errorf("%d repaired, %v", p.Repaired(), err)
+	}
+}
+
 // Every step of a repair broken, in both ways: nothing half is visible, and
 // after an error nothing at all.
 func TestRepairBrokenSteps(t *testing.T) {

@@ -25,8 +25,8 @@ type mender struct {
 	reading sync.RWMutex // held for reading by reads, so that close waits
 	closed  bool         // guarded by reading
 
-	loading  sync.Mutex // one window at a time: it bounds the memory
-	straight atomic.Bool
+	loading  sync.Mutex  // one window at a time: it bounds the memory
+	straight atomic.Bool // a volume is lost, and so something of every window
 	repaired atomic.Int64
 
 	mu      sync.Mutex
@@ -55,7 +55,7 @@ func newMender(ctx context.Context, s *Set) (*mender, error) {
 	m := &mender{files: files, codec: codec}
 	for v, names := range files.files {
 		if len(names) == 0 && files.dataCells(v) > 0 {
-			m.straight.Store(true) // every window will need repair
+			m.straight.Store(true)
 		}
 	}
 	return m, nil
@@ -89,23 +89,32 @@ func (m *mender) read(b []byte, p place, within int) error {
 	if done, err := m.fromMemory(b, p, within); done || err != nil {
 		return err
 	}
-	if !m.straight.Load() {
+	if !m.whole(p) {
 		if whole, err := m.direct(b, p, within); whole || err != nil {
 			return err
 		}
 	}
-	if err := m.load(p.window); err != nil {
-		return err
-	}
-	for {
-		done, err := m.fromMemory(b, p, within)
-		if done || err != nil {
+	for { // other reads may push it out before it is used
+		if err := m.load(p.window); err != nil {
 			return err
 		}
-		if err := m.load(p.window); err != nil { // others have pushed it out
+		if done, err := m.fromMemory(b, p, within); done || err != nil {
 			return err
 		}
 	}
+}
+
+// whole reports whether the window of a shard is better read as a whole at
+// once: when something of every window is lost, and reading goes through them
+// in order.
+func (m *mender) whole(p place) bool {
+	if !m.straight.Load() {
+		return false
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	before := func(w *mended) bool { return w.number == p.window-1 }
+	return p.i == 0 && p.d == 0 || slices.ContainsFunc(m.windows, before)
 }
 
 // fromMemory copies what a window or shard that is kept holds.
