@@ -25,6 +25,7 @@ const (
 	PayloadBundle  = "application/vnd.davit.bundle+json"
 	PayloadReceipt = "application/vnd.davit.receipt+json"
 	PayloadEntry   = "application/vnd.davit.entry+json"
+	PayloadSeal    = "application/vnd.davit.seal+json"
 	PayloadInToto  = "application/vnd.in-toto+json" // releases and results
 )
 
@@ -255,7 +256,7 @@ func weigh(data []byte, objects, elements int) error {
 
 func maxPayload(d Document) int {
 	switch d.(type) {
-	case *Card:
+	case *Card, *Seal:
 		return maxCard
 	case *Receipt:
 		return maxReceipt

@@ -58,7 +58,7 @@ func FuzzDocuments(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, payload []byte) {
 		read := 0
-		for _, d := range []manifest.Document{new(manifest.Card), new(manifest.Release), new(manifest.Bundle), new(manifest.Receipt), new(manifest.Result), new(manifest.Entry)} {
+		for _, d := range []manifest.Document{new(manifest.Card), new(manifest.Release), new(manifest.Bundle), new(manifest.Receipt), new(manifest.Result), new(manifest.Entry), new(manifest.Seal)} {
 			if manifest.DecodeDocument(payload, d) != nil {
 				continue
 			}

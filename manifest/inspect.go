@@ -62,6 +62,8 @@ func documentFor(e *Envelope) Document {
 		return new(Bundle)
 	case PayloadReceipt:
 		return new(Receipt)
+	case PayloadSeal:
+		return new(Seal)
 	case PayloadEntry:
 		return new(Entry)
 	case PayloadInToto:

@@ -89,6 +89,7 @@ func samples(t testing.TB) map[string]manifest.Document {
 			Log:      manifest.ResultLog{Size: 5, SHA256: digest("hello"), Content: small("hello")},
 			Packages: []manifest.ResultPackage{{Name: "web", Version: "1.2.0", SHA256: digest("web")}},
 		},
+		"seal": &manifest.Seal{Version: 1, Bundle: bundle, From: "dev", To: "prod", Serial: 2, SHA256: digest("payload"), Size: 1 << 30},
 		"entry": &manifest.Entry{
 			Version: 1, Sequence: 7, Previous: digest("entry 6"), Time: noon, Actor: "ada",
 			Facts: sampleFacts(cardEnvelope, sealed),
@@ -183,6 +184,8 @@ func open(name string, e *manifest.Envelope, v manifest.VerifyKey) (manifest.Doc
 		return manifest.Open[manifest.Result](e, v)
 	case "entry":
 		return manifest.Open[manifest.Entry](e, v)
+	case "seal":
+		return manifest.Open[manifest.Seal](e, v)
 	}
 	panic("no document " + name)
 }

@@ -29,8 +29,9 @@ type ExportRequest struct {
 	Releases   []ReleaseName
 	Results    bool // results and receipts alone
 	Medium     bucket.Bucket
-	MediumName string // for people and the ledger
-	VolumeSize int64  // bytes; bundle.DefaultVolumeSize if 0
+	MediumName string  // for people and the ledger
+	VolumeSize int64   // bytes; bundle.DefaultVolumeSize if 0
+	Parity     float64 // share of the volumes that repairs the rest, up to 0.5; 0 for none
 
 	Full            bool                    // count nothing as held by the peer
 	FullEvery       int                     // as Full, for each so-manieth bundle of releases; 0: never
@@ -52,6 +53,7 @@ type ExportReport struct {
 	Kind         string
 	Files        []string // volumes on the medium
 	Bytes        int64    // on the medium, all volumes
+	Spare        int      // volumes, whichever, that may be lost
 	ContentBytes int64    // plaintext of the releases
 	Saved        int64    // bytes that deltas save, about
 	SentBytes    int64    // plaintext of the chunks that are in the bundle
@@ -437,7 +439,11 @@ func (x *export) plan(ctx context.Context) error {
 		return err
 	}
 	x.payload += x.docSize
-	layout, err := bundle.Plan(x.payload, x.req.VolumeSize)
+	volumes, err := x.volumes()
+	if err != nil {
+		return err
+	}
+	layout, err := bundle.PlanWith(x.payload, volumes)
 	if err != nil {
 		return &RequestError{err.Error()}
 	}
@@ -445,11 +451,32 @@ func (x *export) plan(ctx context.Context) error {
 	for i := range layout.Volumes {
 		x.report.Files = append(x.report.Files, label.Name(i+1, len(layout.Volumes)))
 	}
-	x.report.Bytes, x.report.Packs = layout.Total, len(x.groups)
+	x.report.Bytes, x.report.Packs, x.report.Spare = layout.Total, len(x.groups), layout.Spare()
 	if free, ok := freeOn(ctx, x.req.Medium); ok && free < layout.Total {
 		return &bucket.NoSpaceError{Where: x.req.MediumName, Need: layout.Total, Have: free}
 	}
 	return nil
+}
+
+// volumes says how the payload is laid out. Volumes with parity carry a signed
+// seal of the payload.
+func (x *export) volumes() (bundle.Options, error) {
+	o := bundle.Options{VolumeSize: x.req.VolumeSize, Parity: x.req.Parity, TempDir: x.s.work}
+	if o.Parity == 0 {
+		return o, nil
+	}
+	o.Statement = func(payload [32]byte) ([]byte, error) {
+		e, err := manifest.Sign(x.s.keys.Signing, &manifest.Seal{Version: 1, Bundle: x.bundle.ID, From: x.bundle.From, To: x.bundle.To,
+			Serial: x.bundle.Serial, SHA256: payload, Size: x.payload})
+		if err != nil {
+			return nil, err
+		}
+		return e.Marshal()
+	}
+	// Digests and signatures have one length whatever they are.
+	example, err := o.Statement([32]byte{1})
+	o.StatementSize = len(example)
+	return o, err
 }
 
 func freeOn(ctx context.Context, b bucket.Bucket) (int64, bool) {
@@ -507,7 +534,11 @@ func (x *export) write(ctx context.Context) error {
 			x.s.log.Warn("sweep medium", "error", err) // they may be another's
 		}
 	}
-	w, err := bundle.NewWriter(ctx, x.req.Medium, x.label(), x.payload, x.docSize, x.req.VolumeSize)
+	volumes, err := x.volumes()
+	if err != nil {
+		return err
+	}
+	w, err := bundle.NewWriterWith(ctx, x.req.Medium, x.label(), x.payload, x.docSize, volumes)
 	if err != nil {
 		return err
 	}

@@ -53,9 +53,10 @@ type BundleOutcome struct {
 	Cause    string // of a refusal: one of manifest.Cause constants
 	Reason   string // for people
 	Missing  []string
-	Kept     int     // volumes of an incomplete one that are kept for the next medium
-	Saved    int64   // bytes that deltas spared it, as the sender has it
-	Gap      []int64 // serials before this one that have not arrived; never blocks
+	Repaired []string // volumes that parity stood in for
+	Kept     int      // volumes of an incomplete one that are kept for the next medium
+	Saved    int64    // bytes that deltas spared it, as the sender has it
+	Gap      []int64  // serials before this one that have not arrived; never blocks
 	Bytes    int64
 	Releases []manifest.ReceivedRelease
 	Receipts []manifest.Receipt
@@ -142,6 +143,12 @@ func (s *Site) Import(ctx context.Context, req ImportRequest) (*ImportReport, er
 		}
 		report.Bundles = append(report.Bundles, out)
 	}
+	// A damaged file of a bundle that parity made whole is no damage any more.
+	report.Damaged = slices.DeleteFunc(report.Damaged, func(d bundle.DamagedFile) bool {
+		return d.Useful && d.Header != nil && slices.ContainsFunc(report.Bundles, func(b BundleOutcome) bool {
+			return b.Label == d.Header.Label && (b.State == OutcomeTaken || b.State == OutcomeRepeat)
+		})
+	})
 	if req.Accept && !req.DryRun {
 		if report.Accepted, err = s.acceptOpen(ctx, req.AllowRollback, report.Bundles); err != nil {
 			return report, fmt.Errorf("accept: %w", err)
@@ -167,23 +174,14 @@ func (s *Site) importSet(ctx context.Context, pile *pile, set *bundle.Set, req I
 		out.State, out.Reason = OutcomeElsewhere, fmt.Sprintf("it is for %s", set.To)
 		return out
 	}
-	if !set.Complete() {
-		out.State = OutcomeIncomplete
-		for _, v := range set.Missing() {
-			out.Missing = append(out.Missing, set.Name(v, set.Volumes))
-		}
-		out.Reason = fmt.Sprintf("%d of %d volumes are not here", len(out.Missing), set.Volumes)
-		// What is damaged too must be brought with the same courier.
-		damaged := map[string]bool{}
-		for _, d := range damages(set.Verify(ctx, nil)) {
-			damaged[d.File] = true
-			out.Missing = append(out.Missing, d.File)
-			out.Reason += ", and " + d.Error()
-		}
-		if !req.DryRun {
-			out.Kept, out.Err = s.keepVolumes(ctx, pile, set, damaged)
-		}
+	if !set.Enough() {
+		s.incomplete(ctx, pile, set, req, &out)
 		return out
+	}
+	if lost := set.Missing(); len(lost) > 0 {
+		for _, v := range lost {
+			out.Repaired = append(out.Repaired, set.Name(v, set.Volumes))
+		}
 	}
 	first := out
 	in := &incoming{s: s, req: req, set: set, out: &out}
@@ -194,7 +192,36 @@ func (s *Site) importSet(ctx context.Context, pile *pile, set *bundle.Set, req I
 		in = &incoming{s: s, req: req, set: set, out: &out}
 		out.Err = in.run(ctx)
 	}
+	var beyond *bundle.StripeError
+	if errors.As(out.Err, &beyond) {
+		out = first
+		s.incomplete(ctx, pile, set, req, &out)
+		out.Reason += "; more than parity can replace"
+	}
+	if out.State != OutcomeTaken {
+		out.Repaired = nil
+	}
 	return out
+}
+
+// incomplete says what of a bundle must still be brought, and keeps what is
+// here for the next medium.
+func (s *Site) incomplete(ctx context.Context, pile *pile, set *bundle.Set, req ImportRequest, out *BundleOutcome) {
+	out.State = OutcomeIncomplete
+	for _, v := range set.Missing() {
+		out.Missing = append(out.Missing, set.Name(v, set.Volumes))
+	}
+	out.Reason = fmt.Sprintf("%d of %d volumes are not here", len(out.Missing), set.Volumes)
+	// What is damaged too must be brought with the same courier.
+	damaged := map[string]bool{}
+	for _, d := range damages(set.Verify(ctx, nil)) {
+		damaged[d.File] = true
+		out.Missing = append(out.Missing, d.File)
+		out.Reason += ", and " + d.Error()
+	}
+	if !req.DryRun {
+		out.Kept, out.Err = s.keepVolumes(ctx, pile, set, damaged)
+	}
 }
 
 // damages lists the damage that a Verify found.

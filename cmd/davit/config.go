@@ -45,6 +45,7 @@ type routing struct {
 	KeepDone        keeping  `yaml:"keep_done"`
 	KeepDoneSize    byteSize `yaml:"keep_done_size"`
 	VolumeSize      byteSize `yaml:"volume_size"`
+	Parity          share    `yaml:"parity"` // of the volumes that repairs the rest, such as 10%
 	AssumeDelivered bool     `yaml:"assume_delivered"`
 	Full            bool     `yaml:"full"`
 	FullEvery       int      `yaml:"full_every"` // each so-manieth bundle of a project builds on nothing
@@ -52,6 +53,29 @@ type routing struct {
 		Off    bool    `yaml:"off"`    // packages travel as chunks
 		Budget seconds `yaml:"budget"` // for finding deltas, a GiB of package
 	} `yaml:"delta"`
+}
+
+// share is a part of something as people write it: 10% or 0.1.
+type share float64
+
+// parseShare reads a share from 0 to 50 %.
+func parseShare(s string) (share, error) {
+	text, percent := strings.CutSuffix(strings.TrimSpace(s), "%")
+	v, err := strconv.ParseFloat(strings.TrimSpace(text), 64)
+	if percent {
+		v /= 100
+	}
+	if err != nil || !(v >= 0 && v <= 0.5) {
+		return 0, fmt.Errorf("%q is no share; want one from 0 to 50 %%, such as 10%%", printable(s))
+	}
+	return share(v), nil
+}
+
+// UnmarshalYAML reads a share.
+func (s *share) UnmarshalYAML(n ast.Node) error {
+	v, err := parseShare(n.GetToken().Value)
+	*s = v
+	return atLine(n, err)
 }
 
 // seconds is a duration as people write it: 30s, 2m.

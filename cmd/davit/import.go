@@ -71,9 +71,10 @@ type bundleView struct {
 	Code     int            `json:"code"`
 	Cause    string         `json:"cause,omitempty"`
 	Reason   string         `json:"reason,omitempty"`
-	Missing  []string       `json:"missing"` // volumes or releases
-	Kept     int            `json:"kept"`    // volumes of an incomplete one that are kept for the next medium
-	Gap      []int64        `json:"gap"`     // serials before it that have not arrived
+	Missing  []string       `json:"missing"`  // volumes or releases
+	Repaired []string       `json:"repaired"` // volumes that parity stood in for
+	Kept     int            `json:"kept"`     // volumes of an incomplete one that are kept for the next medium
+	Gap      []int64        `json:"gap"`      // serials before it that have not arrived
 	Releases []incomingView `json:"releases"`
 	Receipts []receiptView  `json:"receipts"`
 	Results  []resultView   `json:"results"`
@@ -197,7 +198,7 @@ func (p *program) viewImport(ctx context.Context, s *transfer.Site, r *transfer.
 func viewBundle(ctx context.Context, s *transfer.Site, b transfer.BundleOutcome) (bundleView, error) {
 	v := bundleView{From: b.Label.From, To: b.Label.To, Serial: b.Label.Serial, Bundle: b.Label.Bundle.String(), Kind: b.Label.Kind,
 		Created: stamp(b.Label.Created.Time), Bytes: b.Bytes, Saved: b.Saved, State: b.State, Cause: b.Cause, Reason: b.Reason,
-		Missing: nonNil(b.Missing), Kept: b.Kept, Gap: nonNil(b.Gap), Releases: []incomingView{}, Receipts: []receiptView{}, Results: []resultView{}}
+		Missing: nonNil(b.Missing), Kept: b.Kept, Repaired: nonNil(b.Repaired), Gap: nonNil(b.Gap), Releases: []incomingView{}, Receipts: []receiptView{}, Results: []resultView{}}
 	switch b.State {
 	case transfer.OutcomeIncomplete:
 		v.Code = exitIncomplete
@@ -349,6 +350,9 @@ func (p *program) tellBundle(b bundleView, dryRun bool) {
 			p.say("%s: would be taken in.", head)
 		} else {
 			p.say("%s: verified and taken in.", head)
+			if len(b.Repaired) > 0 {
+				p.say("  Parity stood in for %s. If that was no accident of this medium, look into why.", list(b.Repaired))
+			}
 		}
 	default: // unreadable, failed, and whatever else is not success
 		p.warn("%s was not taken in: %s", head, printable(b.Reason))

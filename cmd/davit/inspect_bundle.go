@@ -43,7 +43,7 @@ func (p *program) inspectVolume(c *cli.Context, f *os.File, size int64) error {
 			{"Bundle:", h.Bundle.String()},
 			{"Made:", when(h.Created.Time)},
 			{"Written as:", v.Name},
-			{"Payload:", fmt.Sprintf("%s, of which bytes %d to %d are here", exact(h.Payload), h.Offset, h.Offset+h.Length)},
+			{"Payload:", payloadHere(h)},
 			{"Documents:", fmt.Sprintf("%d bytes at the end of the payload; %s of them here", h.Documents, v.Holds)},
 			{"File:", fmt.Sprintf("%s, %s", exact(v.Size), count(v.Blocks, "block", "blocks"))},
 		}
@@ -65,6 +65,14 @@ func (p *program) inspectVolume(c *cli.Context, f *os.File, size int64) error {
 		return p.reported(failf(exitDamage, "damage"))
 	}
 	return err
+}
+
+// payloadHere says which part of the payload a volume holds.
+func payloadHere(h bundle.Header) string {
+	if g := h.Geometry; g != (bundle.Geometry{}) {
+		return fmt.Sprintf("%s in shards of %d bytes; of each %d, %d are parity", exact(h.Payload), g.Shard, g.Data+g.Parity, g.Parity)
+	}
+	return fmt.Sprintf("%s, of which bytes %d to %d are here", exact(h.Payload), h.Offset, h.Offset+h.Length)
 }
 
 // letterView is what a bundle says it carries, in JSON.

@@ -149,7 +149,7 @@ func (p *program) app() *cli.App {
 	}
 	app.Commands = []*cli.Command{
 		p.initCommand(), p.cardCommand(), p.peerCommand(),
-		p.releaseCommand(), p.promoteCommand(), p.exportCommand(), p.shipmentCommand(),
+		p.releaseCommand(), p.promoteCommand(), p.exportCommand(), p.shipmentCommand(), p.bundleCommand(),
 		p.importCommand(), p.settleCommand(), p.receiptCommand(), p.inboxCommand(), p.watchCommand(),
 		p.setCommand(), p.unsetCommand(), p.valuesCommand(),
 		p.deployCommand(), p.materializeCommand(), p.logCommand(),

@@ -19,6 +19,7 @@ func exportFlags(more ...cli.Flag) []cli.Flag {
 	return append([]cli.Flag{
 		&cli.StringFlag{Name: "to", Usage: "the `PEER` it is for (required)"},
 		&cli.StringFlag{Name: "volume-size", EnvVars: []string{"DAVIT_VOLUME_SIZE"}, Usage: "largest file on the medium, `SIZE` such as 650MiB (default 3.9GiB, for FAT32)"},
+		&cli.StringFlag{Name: "parity", EnvVars: []string{"DAVIT_PARITY"}, Usage: "`SHARE` of the volumes that repairs the rest, such as 10% (up to 50%)"},
 		&cli.BoolFlag{Name: "full", Usage: "send everything, whatever the peer holds"},
 		&cli.BoolFlag{Name: "assume-delivered", Usage: "count on bundles that were exported and not acknowledged yet"},
 		&cli.BoolFlag{Name: "no-delta", Usage: "send packages as chunks, not as deltas to older versions"},
@@ -83,6 +84,8 @@ type exportView struct {
 	Full         bool        `json:"full"`         // nothing is counted as held by the peer
 	SentBytes    int64       `json:"sentBytes"`    // plaintext of the chunks in the bundle
 	SentChunks   int64       `json:"sentChunks"`
+	Parity       bool        `json:"parity"`
+	Spare        int         `json:"spare"` // volumes, whichever, that may be lost
 	Packs        int         `json:"packs"`
 	Deltas       int         `json:"deltas"`
 	Packages     []deltaView `json:"packages"` // those of which the peer may hold another version
@@ -163,6 +166,14 @@ func exportRequest(c *cli.Context, h *home, folder string) (transfer.ExportReque
 		}
 		req.VolumeSize = n
 	}
+	req.Parity = float64(r.Parity)
+	if v := c.String("parity"); v != "" {
+		share, err := parseShare(v)
+		if err != nil {
+			return req, usagef("--parity: %v", err)
+		}
+		req.Parity = float64(share)
+	}
 	if c.IsSet("full") {
 		req.Full = c.Bool("full")
 	}
@@ -220,6 +231,7 @@ func (p *program) export(ctx context.Context, c *cli.Context, s *transfer.Site, 
 		v.Packages = append(v.Packages, deltaView(d))
 	}
 	if r.Nothing == "" {
+		v.Spare, v.Parity = r.Spare, req.Parity > 0
 		v.Serial, v.Kind, v.Folder, v.Volumes, v.Bytes = r.Serial, r.Kind, req.MediumName, len(r.Files), r.Bytes
 		v.ContentBytes, v.SentBytes, v.SentChunks, v.Packs = r.ContentBytes, r.SentBytes, r.SentChunks, r.Packs
 		v.Receipts, v.Results, v.Deltas, v.Saved, v.Full = r.Receipts, r.Results, r.Deltas, r.Saved, r.Full
@@ -269,6 +281,12 @@ func (p *program) tellExport(v exportView) {
 	}
 	if len(v.Base) > 0 {
 		p.say("  Builds on %s, which %s holds.", named(v.Base), v.To)
+	}
+	switch {
+	case v.Spare > 0:
+		p.say("  Any %s of them may be lost, or as much of each be damaged.", count(v.Spare, "volume", "volumes"))
+	case v.Parity:
+		p.say("  Carries parity: scattered damage is repaired, a lost volume is not.")
 	}
 	p.tellDeltas(v)
 	for _, f := range v.Files {

@@ -203,6 +203,15 @@ func (s *Set) Enough() bool {
 	return len(s.gone())*spread.perVolume() <= spread.Parity
 }
 
+// Spare is how many volumes, whichever, the bundle can do without.
+func (s *Set) Spare() int {
+	if s.common.Version != parityVersion {
+		return 0
+	}
+	spread := s.common.volume(1).spread()
+	return spread.Parity / spread.perVolume()
+}
+
 // gone lists the volumes of which nothing is there.
 func (s *Set) gone() []int {
 	var gone []int

@@ -23,6 +23,7 @@ var errUnfinished = fmt.Errorf("not whole yet: %w", bundle.ErrIncomplete)
 type class struct {
 	group
 	volume  int
+	spare   int                 // volumes that the bundle can do without
 	damaged *bundle.DamagedFile // then the rest is not known
 	backoff
 }
@@ -126,7 +127,7 @@ func (s *station) classify(ctx context.Context, v *view) bool {
 	for _, set := range found.Sets {
 		for n, names := range set.Present {
 			for _, name := range names {
-				s.classes[v.files[name].id] = &class{group: group{set.Label, set.Volumes, set.Payload, set.Documents}, volume: n}
+				s.classes[v.files[name].id] = &class{group: group{set.Label, set.Volumes, set.Payload, set.Documents}, volume: n, spare: set.Spare()}
 			}
 		}
 	}
@@ -192,7 +193,7 @@ func (s *station) takeGroup(ctx context.Context, sess *session, v *view, g group
 		}
 		return false
 	}
-	if missing := s.missing(v, g, names); len(missing) > 0 {
+	if missing := s.missing(v, g, names); len(missing) > s.classes[v.files[names[0]].id].spare {
 		s.takePart(ctx, sess, v, g, e, st, missing)
 		return false
 	}
