@@ -45,7 +45,7 @@ work: work
 #   prod:
 #     folder: /media/stick
 #     volume_size: 3.9GiB
-#     parity: 10%             # a tenth of the volumes may be lost, or of each be damaged
+#     parity: 0.1             # a tenth of the volumes may be lost, or of each be damaged
 #     assume_delivered: false # count exported bundles as arrived (no way back)
 #     full: false             # count nothing as held by the peer
 #     delta:
