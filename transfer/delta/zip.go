@@ -171,7 +171,7 @@ func (o *opener) member(ctx context.Context, g region, m *member, depth, tower i
 	if b.dataSum, err = sumOf(make([]byte, min(max(m.data, 1), 64<<10)), data); err != nil {
 		return nil, err
 	}
-	if b.restSum, err = sumOf(nil, bytes.NewReader(header), bytes.NewReader(tail)); err != nil {
+	if b.restSum, err = sumOf(make([]byte, 512), bytes.NewReader(header), bytes.NewReader(tail)); err != nil {
 		return nil, err
 	}
 	if m.filled {

@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime/debug"
 	"time"
 
 	"davit/manifest"
@@ -167,6 +168,9 @@ const alone = "alone"
 
 // runAlone is that process.
 func runAlone(ctx context.Context, args []string) error {
+	// As davit sets them for itself.
+	debug.SetMemoryLimit(180 << 20)
+	debug.SetGCPercent(50)
 	var (
 		result any
 		err    error

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"math/bits"
+	"sync"
 )
 
 const tableBits = 11
@@ -329,7 +330,13 @@ func Inflate(r io.Reader, w io.Writer, l Limits) (compressed, plain int64, err e
 	if w == nil {
 		w = io.Discard
 	}
-	x := &inflater{decoder: newDecoder(r), w: w, limits: l, buf: make([]byte, 4*window)}
+	x := inflaters.Get().(*inflater)
+	x.bits = newBitReader(r, x.bits.buf)
+	x.w, x.limits, x.n, x.kept, x.flushed = w, l, 0, 0, 0
+	defer func() {
+		x.bits.src, x.w = nil, nil
+		inflaters.Put(x)
+	}()
 	err = x.run()
 	compressed, plain = (x.bits.position()+7)/8, x.flushed+int64(x.n)
 	if err == nil {
@@ -337,6 +344,12 @@ func Inflate(r io.Reader, w io.Writer, l Limits) (compressed, plain int64, err e
 	}
 	return compressed, plain, fmt.Errorf("inflate: %w", err)
 }
+
+// inflaters are used again: an archive of thousands of small members would
+// else make more garbage than it holds.
+var inflaters = sync.Pool{New: func() any {
+	return &inflater{decoder: newDecoder(nil), buf: make([]byte, 4*window)}
+}}
 
 type inflater struct {
 	*decoder
